@@ -1,0 +1,1 @@
+//! Which URIs an exchange touched.
