@@ -60,3 +60,7 @@ impl Default for Rule {
         }
     }
 }
+
+/// Every rule, found by path.
+#[derive(Debug, Clone, Default)]
+pub struct Routes;
