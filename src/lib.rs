@@ -1,19 +1,9 @@
 //! Pogo makes a REST API realtime without changing it.
 #![forbid(unsafe_code)]
 
-pub mod body;
-pub mod change;
-pub mod connections;
-pub mod downstream;
-pub mod exchange;
 pub mod gate;
-pub mod gateway;
-pub mod headers;
-pub mod hub;
 pub mod rejection;
 pub mod route;
-pub mod server;
-pub mod session;
 pub mod units;
 pub mod upstream;
 mod worker;
