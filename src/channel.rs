@@ -23,6 +23,11 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Anyone may do anything on any channel.
+    pub fn open() -> Self {
+        Self { pattern: "*".into(), subscribe: Who::Anyone, publish: Who::Anyone }
+    }
+
     pub fn fits(&self, channel: &str) -> bool {
         match self.pattern.strip_suffix('*') {
             Some(beginning) => channel.starts_with(beginning),

@@ -94,11 +94,6 @@ impl Outbox {
         self.bytes.get()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.borrow().is_empty()
-            && self.ready.borrow().is_empty()
-            && self.lost.borrow().is_empty()
-    }
 
     /// Writes until all is sent or the socket takes no more.
     pub(super) fn flush(&self, stream: &TcpStream) -> io::Result<()> {
