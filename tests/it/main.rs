@@ -3,4 +3,5 @@
 
 mod harness;
 
+mod bind;
 mod forward;
