@@ -105,7 +105,7 @@ pub struct Authenticator {
 #[derive(Debug)]
 enum Way {
     Ask(verify::Question),
-    Jwt(jwt::Checker),
+    Jwt(Box<jwt::Checker>),
     Trust,
 }
 
@@ -129,7 +129,7 @@ impl Authenticator {
                 let pointer = options.expires_pointer.as_deref();
                 Way::Ask(verify::Question::new(path, pointer)?)
             }
-            (None, Some(jwt)) => Way::Jwt(jwt::Checker::new(jwt)?),
+            (None, Some(jwt)) => Way::Jwt(Box::new(jwt::Checker::new(jwt)?)),
             (None, None) => Way::Trust,
         };
         Ok(Authenticator {
@@ -323,8 +323,8 @@ mod tests {
 
     const SECRET: &[u8] = b"an hmac secret of at least 32 bytes";
 
-    fn authenticator(options: Options) -> Authenticator {
-        Authenticator::new(&options).unwrap()
+    fn authenticator(options: &Options) -> Authenticator {
+        Authenticator::new(options).unwrap()
     }
 
     async fn unasked(_: Request<()>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -353,7 +353,7 @@ mod tests {
             ("x-api-key", "", "Basic abc", "Basic abc"),
         ];
         for (header, scheme, token, expected) in cases {
-            let made = authenticator(Options {
+            let made = authenticator(&Options {
                 header: HeaderName::from_static(header),
                 scheme: scheme.to_owned(),
                 ..Options::default()
@@ -368,8 +368,11 @@ mod tests {
     #[tokio::test]
     async fn a_token_that_no_header_may_carry_is_bad_whatever_the_way() {
         let verify = Options { verify: Some("/me".to_owned()), ..Options::default() };
-        let ways =
-            [authenticator(Options::default()), authenticator(verify), authenticator(with_jwt(0))];
+        let ways = [
+            authenticator(&Options::default()),
+            authenticator(&verify),
+            authenticator(&with_jwt(0)),
+        ];
         let long = "a".repeat(TOKEN_BYTES + 1);
         let cases = [
             ("", BadToken::Empty),
@@ -397,23 +400,23 @@ mod tests {
     #[tokio::test]
     async fn a_token_that_says_nothing_lasts_its_lifetime() {
         let lasts = |expires| Ok(Verified { expires, ends: expires, subject: None });
-        let trusting = authenticator(Options::default());
+        let trusting = authenticator(&Options::default());
         assert_eq!(trusting.check_at("opaque", unasked, NOW).await, lasts(NOW + 3600));
-        let checking = authenticator(with_jwt(0));
+        let checking = authenticator(&with_jwt(0));
         assert_eq!(checking.check_at(&signed(&json!({})), unasked, NOW).await, lasts(NOW + 600));
-        let asking = authenticator(Options { verify: Some("/me".into()), ..Options::default() });
+        let asking = authenticator(&Options { verify: Some("/me".into()), ..Options::default() });
         let answer = async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()));
         assert_eq!(asking.check_at("opaque", answer, NOW).await, lasts(NOW + 3600));
     }
 
     #[tokio::test]
     async fn a_token_that_says_when_it_ends_ends_then() {
-        let checking = authenticator(with_jwt(30));
+        let checking = authenticator(&with_jwt(30));
         let token = signed(&json!({ "exp": NOW + 7200, "sub": "alice" }));
         let expected =
             Verified { expires: NOW + 7200, ends: NOW + 7230, subject: Some("alice".to_owned()) };
         assert_eq!(checking.check_at(&token, unasked, NOW).await, Ok(expected));
-        let asking = authenticator(Options {
+        let asking = authenticator(&Options {
             verify: Some("/me".into()),
             expires_pointer: Some("/exp".into()),
             ..Options::default()
@@ -429,8 +432,8 @@ mod tests {
 
     #[test]
     fn the_handshake_may_bring_a_token() {
-        let bearer = authenticator(Options::default());
-        let key = authenticator(Options {
+        let bearer = authenticator(&Options::default());
+        let key = authenticator(&Options {
             header: HeaderName::from_static("x-api-key"),
             scheme: String::new(),
             ..Options::default()
@@ -465,7 +468,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_token_of_a_handshake_is_checked_like_any_other() {
-        let checking = authenticator(with_jwt(0));
+        let checking = authenticator(&with_jwt(0));
         let mut headers = HeaderMap::new();
         assert_eq!(checking.check_handshake(&headers, unasked).await, Ok(None));
         let line = format!("bearer {}", signed(&json!({ "sub": "alice" })));
@@ -479,7 +482,7 @@ mod tests {
 
     #[test]
     fn a_logout_is_known_by_method_and_path() {
-        let leaving = authenticator(Options {
+        let leaving = authenticator(&Options {
             logout: vec![
                 (Method::POST, "/logout".to_owned()),
                 (Method::DELETE, "/sessions/{id}".to_owned()),
@@ -543,7 +546,7 @@ mod tests {
     #[test]
     fn a_secret_is_never_printed() {
         let options = with_jwt(0);
-        let made = authenticator(options.clone());
+        let made = authenticator(&options);
         assert_eq!(format!("{0} {0:?}", Secret::new(SECRET)), "*** ***");
         let secret = std::str::from_utf8(SECRET).unwrap();
         for printed in [format!("{options:?}"), format!("{options:#?}"), format!("{made:?}")] {
@@ -555,13 +558,13 @@ mod tests {
     #[test]
     fn a_check_may_run_on_any_thread() {
         fn send<T: Send + Sync>(_: &T) {}
-        send(&authenticator(with_jwt(0)));
+        send(&authenticator(&with_jwt(0)));
     }
 
     proptest! {
         #[test]
         fn a_credential_is_one_header_value_with_the_token_at_its_end(token in ".{0,40}") {
-            let made = authenticator(Options::default());
+            let made = authenticator(&Options::default());
             if let Ok((_, value)) = made.credential(&token) {
                 prop_assert_eq!(value.to_str().unwrap(), format!("Bearer {token}"));
                 let mut headers = HeaderMap::new();
