@@ -3,4 +3,15 @@
 
 mod harness;
 
+mod abort;
+mod drain;
+mod errors;
 mod forward;
+mod framing;
+mod hop_by_hop;
+mod host;
+mod pool;
+mod slow;
+mod streaming;
+mod target;
+mod upgrade;
