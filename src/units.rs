@@ -68,7 +68,8 @@ pub fn deserialize<'de, T: Notation, D: Deserializer<'de>>(input: D) -> Result<T
         }
 
         fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
-            T::from_number(number).ok_or_else(|| E::invalid_type(Unexpected::Unsigned(number), &self))
+            T::from_number(number)
+                .ok_or_else(|| E::invalid_type(Unexpected::Unsigned(number), &self))
         }
     }
 
@@ -210,7 +211,8 @@ impl FromStr for Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = SIZE_UNITS.iter().find(|(_, scale)| self.0 != 0 && self.0.is_multiple_of(*scale));
+        let unit =
+            SIZE_UNITS.iter().find(|(_, scale)| self.0 != 0 && self.0.is_multiple_of(*scale));
         let (name, scale) = unit.copied().unwrap_or(("", 1));
         write!(f, "{}{}", self.0 / scale, if name == "B" { "" } else { name })
     }
@@ -370,7 +372,8 @@ mod tests {
 
     #[test]
     fn a_rate_outside_the_notation_is_refused() {
-        for text in ["", "100", "/s", "100/", "100/x", "100/s burst", "100/s burst x", "1/s  burst 2"]
+        for text in
+            ["", "100", "/s", "100/", "100/x", "100/s burst", "100/s burst x", "1/s  burst 2"]
         {
             assert_eq!(text.parse::<Rate>(), Err(Malformed::Shape), "{text:?}");
         }

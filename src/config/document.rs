@@ -5,6 +5,7 @@
 //! keys is the only one there is.
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use serde::de::value::StrDeserializer;
 use serde::de::{
@@ -15,43 +16,79 @@ use serde::forward_to_deserialize_any;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Fault, Kind, shown};
+use super::fault::{Fault, Kind, one_of, shown};
 
 /// A parsed file, or nothing when there is none.
 #[derive(Debug, Clone)]
 pub(super) struct Document {
-    name: String,
+    /// What messages call it; none without a file.
+    name: Option<String>,
+    /// What relative file names in it start from.
+    directory: PathBuf,
     text: String,
-    root: Spanned<DeValue<'static>>,
 }
 
 impl Document {
-    pub(super) fn parse(name: impl Into<String>, text: impl Into<String>) -> Result<Self, Fault> {
-        let (name, text) = (name.into(), text.into());
-        let table = DeTable::parse(&text).map_err(|error| {
-            let line = error.span().map(|span| line_of(&text, span.start));
-            Fault::of_source("", error.message().replace('\n', ", ")).in_source(&name, line)
-        })?;
-        let span = table.span();
-        let mut table = table.into_inner();
-        table.make_owned();
-        Ok(Self { name, text, root: Spanned::new(span, DeValue::Table(table)) })
+    pub(super) fn open(path: &Path) -> Result<Self, Fault> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Fault::of_source(called(path), format!("cannot be read: {error}")))?;
+        Self::parse(path, text)
+    }
+
+    pub(super) fn parse(path: &Path, text: String) -> Result<Self, Fault> {
+        let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+        let document = Self { name: Some(called(path)), directory, text };
+        document.root()?;
+        Ok(document)
     }
 
     /// What stands for a file when options and environment say everything.
     pub(super) fn absent() -> Self {
-        Self {
-            name: "configuration".into(),
-            text: String::new(),
-            root: Spanned::new(0..0, DeValue::Table(DeTable::new())),
-        }
+        Self { name: None, directory: PathBuf::new(), text: String::new() }
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Fault> {
-        T::deserialize(Node { value: &self.root }).map_err(|fault| {
-            let line = fault.offset.map(|offset| line_of(&self.text, offset));
-            fault.in_source(&self.name, line)
+        T::deserialize(Node { value: &self.root()? }).map_err(|fault| {
+            let line = fault.offset().map(|offset| line_of(&self.text, offset));
+            fault.in_source(self.called(), line)
         })
+    }
+
+    /// The values borrow from the text, so they are parsed when they are asked for: once to read
+    /// them, and once more for a fault's place.
+    fn root(&self) -> Result<Spanned<DeValue<'_>>, Fault> {
+        let table = DeTable::parse(&self.text).map_err(|error| {
+            let line = error.span().map(|span| line_of(&self.text, span.start));
+            let message = error.message().replace('\n', ", ");
+            Fault::new(Kind::Source(message)).in_source(self.called(), line)
+        })?;
+        Ok(Spanned::new(table.span(), DeValue::Table(table.into_inner())))
+    }
+
+    /// A file named in this one.
+    pub(super) fn beside(&self, file: &str) -> PathBuf {
+        self.directory.join(file)
+    }
+
+    pub(super) fn no_upstream(&self) -> Fault {
+        let example = "the API to stand in front of, such as \"http://127.0.0.1:3000\"";
+        match &self.name {
+            Some(name) => Fault::of_source(
+                name,
+                format!("missing key \"upstream\": {example} (or --upstream, or POGO_UPSTREAM)"),
+            ),
+            None => Fault::of_source(
+                "pogo",
+                format!(
+                    "no upstream and no pogo.toml here; give --upstream URL, {example}, \
+                     or --config FILE"
+                ),
+            ),
+        }
+    }
+
+    fn called(&self) -> &str {
+        self.name.as_deref().unwrap_or("configuration")
     }
 
     /// A fault of the value at `path` (`"route.1.push"`: numbers are places in a list), or of the
@@ -59,7 +96,9 @@ impl Document {
     pub(super) fn fault(&self, path: &str, kind: Kind) -> Fault {
         let line = self.find(path).map(|span| line_of(&self.text, span.start));
         let keys = path.split('.').filter(|part| part.parse::<usize>().is_err());
-        keys.rev().fold(Fault::new(kind), |fault, key| fault.under(key)).in_source(&self.name, line)
+        keys.rev()
+            .fold(Fault::new(kind), |fault, key| fault.under(key))
+            .in_source(self.called(), line)
     }
 
     /// The line that `path` stands on, if the file has it.
@@ -69,26 +108,30 @@ impl Document {
 
     fn find(&self, path: &str) -> Option<Range<usize>> {
         let mut found = None;
-        let mut value = &self.root;
+        let root = self.root().ok()?;
+        let mut value = &root;
         for part in path.split('.') {
-            let next = match value.get_ref() {
-                DeValue::Table(table) => table.get_key_value(part),
+            let (span, inner) = match value.get_ref() {
+                DeValue::Table(table) => {
+                    let Some((key, inner)) = table.get_key_value(part) else { break };
+                    (key.span(), inner)
+                }
                 DeValue::Array(list) => {
                     let item = part.parse().ok().and_then(|at: usize| list.get(at));
-                    if let Some(item) = item {
-                        found = Some(item.span());
-                        value = item;
-                    }
-                    continue;
+                    let Some(item) = item else { break };
+                    (item.span(), item)
                 }
-                _ => None,
+                _ => break,
             };
-            let Some((key, inner)) = next else { break };
-            found = Some(key.span());
+            found = Some(span);
             value = inner;
         }
         found
     }
+}
+
+fn called(path: &Path) -> String {
+    path.strip_prefix("./").unwrap_or(path).display().to_string()
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -98,7 +141,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 /// One value of the document.
 #[derive(Clone, Copy)]
 struct Node<'a> {
-    value: &'a Spanned<DeValue<'static>>,
+    value: &'a Spanned<DeValue<'a>>,
 }
 
 impl Node<'_> {
@@ -186,13 +229,9 @@ impl<'de> Deserializer<'de> for Node<'_> {
     ) -> Result<V::Value, Fault> {
         match self.value.get_ref() {
             DeValue::String(text) => {
-                let name: StrDeserializer<'_, Fault> = serde::de::IntoDeserializer::into_deserializer(&**text);
-                self.placed(visitor.visit_enum(name))
+                self.placed(visitor.visit_enum(StrDeserializer::<Fault>::new(text)))
             }
-            _ => {
-                let Fault { .. } = Fault::unknown_variant("", variants);
-                self.refuse("a string")
-            }
+            _ => self.refuse(&one_of(variants)),
         }
     }
 
@@ -218,12 +257,12 @@ impl<'de> Deserializer<'de> for Node<'_> {
 
 /// A table's entries in the order of the document, so that the first mistake is the one reported.
 struct Entries<'a> {
-    rest: std::vec::IntoIter<(&'a Spanned<toml::de::DeString<'static>>, Node<'a>)>,
+    rest: std::vec::IntoIter<(&'a Spanned<toml::de::DeString<'a>>, Node<'a>)>,
     current: Option<(&'a str, Node<'a>)>,
 }
 
 impl<'a> Entries<'a> {
-    fn of(table: &'a DeTable<'static>) -> Self {
+    fn of(table: &'a DeTable<'a>) -> Self {
         let mut entries: Vec<_> = table.iter().map(|(key, value)| (key, Node { value })).collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         Self { rest: entries.into_iter(), current: None }
@@ -233,7 +272,10 @@ impl<'a> Entries<'a> {
 impl<'de> MapAccess<'de> for Entries<'_> {
     type Error = Fault;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Fault> {
         let Some((key, value)) = self.rest.next() else { return Ok(None) };
         self.current = Some((key.get_ref(), value));
         let name = StrDeserializer::<Fault>::new(key.get_ref());
@@ -248,13 +290,16 @@ impl<'de> MapAccess<'de> for Entries<'_> {
 }
 
 struct Items<'a> {
-    rest: std::slice::Iter<'a, Spanned<DeValue<'static>>>,
+    rest: std::slice::Iter<'a, Spanned<DeValue<'a>>>,
 }
 
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = Fault;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Fault> {
         self.rest.next().map(|value| seed.deserialize(Node { value })).transpose()
     }
 }
@@ -265,7 +310,7 @@ mod tests {
 
     fn document() -> Document {
         let text = "a = 1\n\n[b]\nc = [\n  1,\n  2,\n]\n[[d]]\ne = 1\n[[d]]\ne = 2\n";
-        Document::parse("test.toml", text).unwrap()
+        Document::parse(Path::new("test.toml"), text.into()).unwrap()
     }
 
     #[test]
@@ -286,9 +331,9 @@ mod tests {
 
     #[test]
     fn a_syntax_error_says_its_line() {
-        let fault = Document::parse("test.toml", "a = 1\nb = \n").unwrap_err();
+        let fault = Document::parse(Path::new("test.toml"), "a = 1\nb = \n".into()).unwrap_err();
         assert!(fault.to_string().starts_with("test.toml:2: "), "{fault}");
-        let fault = Document::parse("test.toml", "a = 1\na = 2\n").unwrap_err();
+        let fault = Document::parse(Path::new("test.toml"), "a = 1\na = 2\n".into()).unwrap_err();
         assert!(fault.to_string().starts_with("test.toml:2: duplicate key"), "{fault}");
     }
 }

@@ -7,12 +7,15 @@ use serde::de::{self, Expected, Unexpected};
 
 /// What an operator has to correct before Pogo starts. Its `Display` is the whole message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct Fault(Box<Details>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Details {
     /// The file, option or environment variable.
     source: String,
     line: Option<usize>,
     /// Byte offset in the document, until the document turns it into a line.
-    pub(super) offset: Option<usize>,
+    offset: Option<usize>,
     /// The way from the top of the document, outermost first.
     key: Vec<String>,
     kind: Kind,
@@ -20,8 +23,17 @@ pub struct Fault {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
-    UnknownKey { key: String, known: &'static [&'static str] },
-    Value { found: String, expected: String },
+    UnknownKey {
+        key: String,
+        known: &'static [&'static str],
+    },
+    MissingKey {
+        key: &'static str,
+    },
+    Value {
+        found: String,
+        expected: String,
+    },
     /// A complete sentence about the key.
     Refused(String),
     /// A sentence about the file or option itself.
@@ -30,7 +42,8 @@ pub(super) enum Kind {
 
 impl Fault {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { source: String::new(), line: None, offset: None, key: Vec::new(), kind }
+        let (source, key) = (String::new(), Vec::new());
+        Self(Box::new(Details { source, line: None, offset: None, key, kind }))
     }
 
     pub(super) fn value(found: impl Into<String>, expected: impl Into<String>) -> Self {
@@ -47,38 +60,42 @@ impl Fault {
     }
 
     pub(super) fn in_source(mut self, source: impl Into<String>, line: Option<usize>) -> Self {
-        self.source = source.into();
-        self.line = line;
+        self.0.source = source.into();
+        self.0.line = line;
         self
     }
 
     /// Names the key one level further out; the way is told from the inside.
     pub(super) fn under(mut self, key: &str) -> Self {
-        self.key.insert(0, key.to_owned());
+        self.0.key.insert(0, key.to_owned());
         self
     }
 
     /// The place, unless a place further in is known already.
     pub(super) fn at(mut self, offset: usize) -> Self {
-        self.offset.get_or_insert(offset);
+        self.0.offset.get_or_insert(offset);
         self
+    }
+
+    pub(super) fn offset(&self) -> Option<usize> {
+        self.0.offset
     }
 
     #[cfg(test)]
     pub(super) fn kind(&self) -> &Kind {
-        &self.kind
+        &self.0.kind
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.source)?;
-        if let Some(line) = self.line {
+        f.write_str(&self.0.source)?;
+        if let Some(line) = self.0.line {
             write!(f, ":{line}")?;
         }
         f.write_str(": ")?;
-        let key = self.key.join(".");
-        match &self.kind {
+        let key = self.0.key.join(".");
+        match &self.0.kind {
             Kind::UnknownKey { key: unknown, known } => {
                 write!(f, "unknown key \"{unknown}\"")?;
                 if !key.is_empty() {
@@ -88,6 +105,9 @@ impl fmt::Display for Fault {
                     Some(near) => write!(f, "; did you mean \"{near}\"?"),
                     None => write!(f, "; the keys here are {}", known.join(", ")),
                 }
+            }
+            Kind::MissingKey { key: missing } => {
+                write!(f, "missing key \"{missing}\" in [{key}]")
             }
             Kind::Value { found, expected } if key.is_empty() => {
                 write!(f, "found {found}, expected {expected}")
@@ -119,8 +139,11 @@ impl de::Error for Fault {
     }
 
     fn unknown_variant(found: &str, expected: &'static [&'static str]) -> Self {
-        let quoted: Vec<_> = expected.iter().map(|name| format!("\"{name}\"")).collect();
-        Self::value(shown(Unexpected::Str(found)), quoted.join(" or "))
+        Self::value(shown(Unexpected::Str(found)), one_of(expected))
+    }
+
+    fn missing_field(key: &'static str) -> Self {
+        Self::new(Kind::MissingKey { key })
     }
 
     fn unknown_field(key: &str, known: &'static [&'static str]) -> Self {
@@ -144,6 +167,12 @@ pub(super) fn shown(found: Unexpected<'_>) -> String {
         Unexpected::Map => "a section".into(),
         other => other.to_string(),
     }
+}
+
+/// `"a" or "b"`.
+pub(super) fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    quoted.join(" or ")
 }
 
 /// The known key that was most likely meant: spelling, hyphens and capitals apart.
@@ -170,10 +199,8 @@ fn distance(left: &str, right: &str) -> usize {
                 let differs = usize::from(left[i - 1] != right[j - 1]);
                 let edited = (rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
                 let replaced = rows[i - 1][j - 1] + differs;
-                let swappable = i > 1
-                    && j > 1
-                    && left[i - 1] == right[j - 2]
-                    && left[i - 2] == right[j - 1];
+                let swappable =
+                    i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1];
                 let swapped = if swappable { rows[i - 2][j - 2] + 1 } else { usize::MAX };
                 edited.min(replaced).min(swapped)
             };
