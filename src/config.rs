@@ -59,8 +59,7 @@ pub struct Loaded {
 pub fn load(sources: &Sources) -> Result<Loaded, Fault> {
     let document = match &sources.file {
         Some(file) => Document::open(file)?,
-        None if Path::new(DEFAULT_FILE).exists() => Document::open(Path::new(DEFAULT_FILE))?,
-        None => Document::absent(),
+        None => Document::open_existing(Path::new(DEFAULT_FILE))?.unwrap_or_else(Document::absent),
     };
     let mut config: Config = document.read()?;
     if let Some(given) = &sources.upstream {
@@ -99,5 +98,121 @@ impl Given {
 
     fn refuse(&self, expected: &str) -> Fault {
         Fault::of_source(&self.by, format!("found {:?}, expected {expected}", self.value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::fault::Kind;
+    use super::sections::{Jwt, Route};
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../pogo.toml");
+
+    fn read(text: &str) -> Result<Config, Fault> {
+        Document::parse(Path::new("pogo.toml"), text.into())?.read()
+    }
+
+    /// The shipped file with its options set; `examples` are those whose default is none.
+    fn uncommented(examples: bool) -> String {
+        let set = |line: &'static str| match line.strip_prefix('#') {
+            Some(option) if is_option(line) && (examples || !option.ends_with("# example")) => {
+                option
+            }
+            Some(_) => "",
+            None => line,
+        };
+        SHIPPED.lines().map(set).collect::<Vec<_>>().join("\n")
+    }
+
+    fn is_option(line: &str) -> bool {
+        line.strip_prefix('#').is_some_and(|rest| !rest.is_empty() && !rest.starts_with(' '))
+    }
+
+    /// Every key there is, as paths: found by asking each section for a key that it has not.
+    fn known_keys(section: &str, found: &mut BTreeSet<String>) {
+        const STRANGER: &str = "no_such_key = 1";
+        let asked = match section {
+            "" => vec![STRANGER.to_owned()],
+            _ => vec![format!("[{section}]\n{STRANGER}"), format!("[[{section}]]\n{STRANGER}")],
+        };
+        for text in asked {
+            let fault = read(&text).unwrap_err();
+            let Kind::UnknownKey { key, known } = fault.kind() else { continue };
+            assert_eq!(key, "no_such_key");
+            for key in *known {
+                let path =
+                    if section.is_empty() { (*key).to_owned() } else { format!("{section}.{key}") };
+                known_keys(&path, found);
+                found.insert(path);
+            }
+        }
+    }
+
+    #[test]
+    fn the_shipped_file_is_the_defaults() {
+        let mut shipped = read(&uncommented(false)).unwrap();
+        assert_eq!(shipped.upstream.take().unwrap().to_string(), "http://127.0.0.1:3000");
+        assert_eq!(shipped.auth.jwt.take(), Some(Jwt::default()));
+        let route: Route = shipped.routes.pop().unwrap();
+        assert_eq!(shipped, Config::default());
+        assert_eq!(options::rule(route), crate::route::Rule::default());
+    }
+
+    #[test]
+    fn the_shipped_file_has_every_option_and_no_other() {
+        let everything = uncommented(true);
+        read(&everything).unwrap();
+        let shown: toml::Table = everything.parse().unwrap();
+        let mut known = BTreeSet::new();
+        known_keys("", &mut known);
+        for some in
+            ["upstream", "auth.jwt.leeway", "gate.rate.http", "route.rate", "channel.publish"]
+        {
+            assert!(known.contains(some), "{some} was not found among {known:?}");
+        }
+        for path in known {
+            let mut value = toml::Value::Table(shown.clone());
+            for key in path.split('.') {
+                let inside = value.get(0).unwrap_or(&value).get(key).cloned();
+                value = inside.unwrap_or_else(|| panic!("pogo.toml does not show {path}"));
+            }
+        }
+    }
+
+    #[test]
+    fn the_shipped_file_explains_every_option() {
+        let lines: Vec<_> = SHIPPED.lines().collect();
+        for pair in lines.windows(2) {
+            if is_option(pair[1]) && !pair[1].starts_with("#[") {
+                assert!(pair[0].starts_with("# "), "nothing explains {}", pair[1]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_in_effect_reads_back_as_the_same() {
+        let file = Document::parse(Path::new("pogo.toml"), uncommented(true)).unwrap();
+        let loaded = Loaded { config: file.read().unwrap(), document: file };
+        assert_eq!(&read(&loaded.effective().unwrap()).unwrap(), loaded.config());
+        let loaded = Loaded { config: Config::default(), document: Document::absent() };
+        assert_eq!(read(&loaded.effective().unwrap()).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_credential_header_tells_viewers_apart() {
+        let text = "upstream = \"http://a\"\n[auth]\nheader = \"X-Api-Key\"\n\
+                    [views]\ncredential_headers = [\"cookie\", \"x-tenant\"]";
+        let document = Document::parse(Path::new("pogo.toml"), text.into()).unwrap();
+        let loaded = Loaded { config: document.read().unwrap(), document };
+        let headers = loaded.into_options().unwrap().hub.credential_headers;
+        assert_eq!(headers, ["authorization", "cookie", "x-tenant", "x-api-key"]);
+    }
+
+    #[test]
+    fn a_secret_does_not_show() {
+        assert_eq!(format!("{:?}", Secret(b"hunter2".to_vec())), "***");
     }
 }

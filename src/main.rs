@@ -34,13 +34,13 @@ struct Arguments {
 #[derive(Args)]
 struct Configuration {
     /// The configuration file; without one ./pogo.toml is read if it exists
-    #[arg(long, value_name = "FILE", env = "POGO_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "POGO_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// The API to stand in front of, such as http://localhost:3000; no file is needed then
-    #[arg(long, value_name = "URL", env = "POGO_UPSTREAM")]
+    #[arg(long, value_name = "URL", env = "POGO_UPSTREAM", hide_env_values = true)]
     upstream: Option<String>,
     /// Where to listen, such as 127.0.0.1:8080
-    #[arg(long, value_name = "ADDR", env = "POGO_LISTEN")]
+    #[arg(long, value_name = "ADDR", env = "POGO_LISTEN", hide_env_values = true)]
     listen: Option<String>,
     /// Threads that serve; 0 is one per core
     #[arg(long, value_name = "N")]

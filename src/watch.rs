@@ -37,10 +37,10 @@ const LONGEST_DELAY: Duration = Duration::from_secs(10);
 const AUTH: u64 = 1;
 const BIND: u64 = 2;
 
-/// Prints on stdout the answer to the bind if it carries the current state, and then each event as
-/// it came; connection troubles go to stderr.
 #[derive(clap::Args)]
-#[command(after_help = "Exit codes: 0 interrupted, 1 refused, 64 wrong arguments.")]
+#[command(after_help = "Prints the answer to the bind when it carries the current state, then \
+    each event as it comes. Connection troubles go to stderr.\n\
+    Exit codes: 0 interrupted, 1 refused, 64 wrong arguments.")]
 pub(crate) struct Arguments {
     /// What to bind to, such as /posts/1234 or /posts?author=3
     uri: String,

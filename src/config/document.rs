@@ -35,6 +35,14 @@ impl Document {
         Self::parse(path, text)
     }
 
+    /// None when no such file is there; one that cannot be read is a fault all the same.
+    pub(super) fn open_existing(path: &Path) -> Result<Option<Self>, Fault> {
+        match path.try_exists() {
+            Ok(false) => Ok(None),
+            Ok(true) | Err(_) => Self::open(path).map(Some),
+        }
+    }
+
     pub(super) fn parse(path: &Path, text: String) -> Result<Self, Fault> {
         let directory = path.parent().unwrap_or(Path::new("")).to_owned();
         let document = Self { name: Some(called(path)), directory, text };

@@ -318,7 +318,7 @@ fn read(file: &str, key: &str, document: &Document) -> Result<Vec<u8>, Fault> {
     })
 }
 
-fn rule(route: sections::Route) -> route::Rule {
+pub(super) fn rule(route: sections::Route) -> route::Rule {
     route::Rule {
         path: route.path,
         realtime: route.realtime,

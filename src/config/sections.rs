@@ -24,7 +24,7 @@ pub struct Config {
     pub views: Views,
     pub gate: Gate,
     pub log: Log,
-    #[serde(rename = "route")]
+    #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
     #[serde(rename = "channel")]
     pub channels: Vec<Channel>,
