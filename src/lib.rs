@@ -1,6 +1,6 @@
 //! Pogo makes a REST API realtime without changing it.
 #![forbid(unsafe_code)]
 
-pub mod route;
 pub mod rejection;
+pub mod route;
 pub mod units;
