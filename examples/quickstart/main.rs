@@ -10,6 +10,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::Parser;
+use http::Method;
+use pogo::route::Rule;
+use pogo::server::Server;
 use tokio::net::TcpListener;
 
 /// An example REST API with Pogo in front of it.
@@ -36,7 +39,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|fault| format!("no runtime: {fault}"))?;
-    runtime.block_on(async {
+    let pogo = runtime.block_on(async {
         let api = listen(arguments.api_port, "--api-port").await?;
         let api_address = address(&api)?;
         let front = listen(arguments.port, "--port").await?;
@@ -52,14 +55,27 @@ fn run(arguments: &Arguments) -> Result<(), String> {
                 println!("\nbye");
             }
         }
-        let _ = pogo;
-        Ok(())
-    })
+        Ok::<_, String>(pogo)
+    })?;
+    // Sockets are told that this ends (1001).
+    pogo.drain().map_err(|fault| format!("Pogo ended badly: {fault}"))
 }
 
 /// Everything that this program needs to know of Pogo.
-fn start_pogo(listen: SocketAddr, _api: SocketAddr) -> std::io::Result<SocketAddr> {
-    Ok(listen)
+fn start_pogo(listen: SocketAddr, api: SocketAddr) -> std::io::Result<Server> {
+    let mut options = pogo::server::Options { listen, ..Default::default() };
+    options.upstream.origin = api.to_string().parse().map_err(std::io::Error::other)?;
+    // A token is good if the API answers GET /me with it; POST /logout ends its sockets.
+    options.auth.verify = Some("/me".into());
+    options.auth.logout = vec![(Method::POST, "/logout".into())];
+    options.routes = vec![
+        // A user is `/me` for themselves.
+        Rule { path: "/users/{id}".into(), affects: vec!["/me".into()], ..Rule::default() },
+        // Signing in and out changes nothing that can be watched.
+        Rule { path: "/login".into(), realtime: false, ..Rule::default() },
+        Rule { path: "/logout".into(), realtime: false, ..Rule::default() },
+    ];
+    Server::start(options)
 }
 
 async fn listen(port: u16, option: &str) -> Result<TcpListener, String> {

@@ -213,12 +213,15 @@ impl Store {
         Ok(user.seen(id, viewer))
     }
 
-    /// A user leaves with their items and tokens.
+    /// A user leaves with their tokens. Their items go first, each by its own name, so that whoever
+    /// watches one hears of it.
     pub(crate) fn delete_user(&mut self, viewer: &Viewer, id: u64) -> Result<(), Fault> {
         let name = self.users.get(&id).ok_or(Fault::NotFound)?.name.clone();
         own_account(viewer, id)?;
+        if self.items.values().any(|item| item.owner.as_deref() == Some(name.as_str())) {
+            return Err(Fault::Conflict("delete your items first"));
+        }
         self.users.remove(&id);
-        self.items.retain(|_, item| item.owner.as_deref() != Some(name.as_str()));
         self.tokens.retain(|(_, user)| *user != id);
         Ok(())
     }
