@@ -194,7 +194,8 @@ impl Audience {
                 || name.as_str() == "signature"
                 || (*name == header::AUTHORIZATION && {
                     let scheme = value.as_bytes().split(|b| *b == b' ').next().unwrap_or_default();
-                    !scheme.eq_ignore_ascii_case(b"bearer") && !scheme.eq_ignore_ascii_case(b"basic")
+                    !scheme.eq_ignore_ascii_case(b"bearer")
+                        && !scheme.eq_ignore_ascii_case(b"basic")
                 })
         })
     }
@@ -225,7 +226,9 @@ impl fmt::Debug for Audience {
 
 impl fmt::Debug for Viewer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Viewer").field("credentials", &self.credentials.len()).finish_non_exhaustive()
+        f.debug_struct("Viewer")
+            .field("credentials", &self.credentials.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -238,8 +241,13 @@ pub fn vary_of(headers: &HeaderMap, credential_headers: &[HeaderName]) -> Vary {
                 vary.any = true;
             } else if let Ok(name) = HeaderName::from_bytes(name) {
                 let known = is_credential(&name, credential_headers)
-                    || [header::ACCEPT, header::ACCEPT_LANGUAGE, header::HOST, header::ACCEPT_ENCODING]
-                        .contains(&name);
+                    || [
+                        header::ACCEPT,
+                        header::ACCEPT_LANGUAGE,
+                        header::HOST,
+                        header::ACCEPT_ENCODING,
+                    ]
+                    .contains(&name);
                 if !known && !vary.names.contains(&name) {
                     vary.names.push(name);
                 }

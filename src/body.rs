@@ -86,11 +86,7 @@ pub enum RequestBody {
 impl RequestBody {
     /// Takes a client's body in, unless it has none.
     pub fn incoming(body: Incoming, limits: Limits) -> Self {
-        if body.is_end_stream() {
-            Self::Empty
-        } else {
-            Self::Incoming(Upload::new(body, limits))
-        }
+        if body.is_end_stream() { Self::Empty } else { Self::Incoming(Upload::new(body, limits)) }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -160,13 +156,7 @@ pub struct Upload {
 
 impl Upload {
     fn new(inner: Incoming, limits: Limits) -> Self {
-        Self {
-            inner,
-            limits,
-            total: 0,
-            pace: Pace::new(limits.window),
-            progress: Rc::default(),
-        }
+        Self { inner, limits, total: 0, pace: Pace::new(limits.window), progress: Rc::default() }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {

@@ -73,7 +73,10 @@ pub fn touched(
 
 /// Everything but the safe methods (RFC 9110 §9.2.1) may change state; unknown methods too.
 pub fn is_write(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::CONNECT)
+    !matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::CONNECT
+    )
 }
 
 fn may_have_happened(method: &Method, status: Option<StatusCode>) -> bool {
@@ -87,9 +90,9 @@ fn may_have_happened(method: &Method, status: Option<StatusCode>) -> bool {
 /// A reference relative to the target (RFC 3986 §5.2), as far as its path key goes.
 fn resolve(reference: &str, target: &str) -> PathKey {
     if reference.starts_with('/') || reference.contains("://") {
-        let reference = reference.strip_prefix("//").map_or(reference, |rest| {
-            rest.find('/').map_or("/", |at| &rest[at..])
-        });
+        let reference = reference
+            .strip_prefix("//")
+            .map_or(reference, |rest| rest.find('/').map_or("/", |at| &rest[at..]));
         return PathKey::of(reference);
     }
     let path = target.split('?').next().unwrap_or_default();
@@ -120,14 +123,29 @@ mod tests {
     #[test]
     fn a_write_is_an_unsafe_method_that_succeeded_or_may_have() {
         for (method, status) in [
-            ("POST", 201), ("PUT", 204), ("PATCH", 200), ("DELETE", 204), ("POST", 303), ("POST", 207),
-            ("PUT", 500), ("PUT", 504), ("PUT", 0), ("MKCOL", 201),
+            ("POST", 201),
+            ("PUT", 204),
+            ("PATCH", 200),
+            ("DELETE", 204),
+            ("POST", 303),
+            ("POST", 207),
+            ("PUT", 500),
+            ("PUT", 504),
+            ("PUT", 0),
+            ("MKCOL", 201),
         ] {
             assert!(!touches(method, "/posts/1", status, None).is_empty(), "{method} {status}");
         }
         for (method, status) in [
-            ("GET", 200), ("HEAD", 200), ("OPTIONS", 204), ("PUT", 400), ("PUT", 404), ("DELETE", 403),
-            ("PUT", 303), ("POST", 302), ("PUT", 412),
+            ("GET", 200),
+            ("HEAD", 200),
+            ("OPTIONS", 204),
+            ("PUT", 400),
+            ("PUT", 404),
+            ("DELETE", 403),
+            ("PUT", 303),
+            ("POST", 302),
+            ("PUT", 412),
         ] {
             assert!(touches(method, "/posts/1", status, None).is_empty(), "{method} {status}");
         }
@@ -135,9 +153,13 @@ mod tests {
 
     #[test]
     fn location_is_touched_whatever_its_form() {
-        for location in
-            ["/posts/7", "http://api/posts/7", "https://api:1/posts/7?x=1", "//api/posts/7", "posts/7"]
-        {
+        for location in [
+            "/posts/7",
+            "http://api/posts/7",
+            "https://api:1/posts/7?x=1",
+            "//api/posts/7",
+            "posts/7",
+        ] {
             assert_eq!(
                 touches("POST", "/posts?draft=1", 201, Some(location)),
                 [family("/posts/7"), family("/posts")],
@@ -150,10 +172,7 @@ mod tests {
     fn a_route_adds_replaces_or_silences() {
         let rule = |path: &str| Rule { path: path.into(), ..Rule::default() };
         let routes = Routes::new(vec![
-            Rule {
-                affects: vec!["/users/{id}/feed".into()],
-                ..rule("/users/{id}/posts/{post}")
-            },
+            Rule { affects: vec!["/users/{id}/feed".into()], ..rule("/users/{id}/posts/{post}") },
             Rule { affects_only: Some(vec!["/stats".into()]), ..rule("/events") },
             Rule { realtime: false, ..rule("/metrics") },
         ])

@@ -14,8 +14,8 @@ use crate::hub::Hub;
 use crate::hub::mail::Credentials;
 use crate::rejection::Rejection;
 use crate::route::Routes;
-use crate::uri::PathKey;
 use crate::upstream::{Failure, Kind, Switch, Tunnel, Upstream};
+use crate::uri::PathKey;
 
 pub use crate::body::RequestBody;
 pub use crate::upstream::ResponseBody;
@@ -178,7 +178,9 @@ impl From<Failure> for Rejection {
             Kind::Connect(error) => Self::UpstreamUnreachable(error.to_string()),
             Kind::ConnectTimeout => Self::UpstreamTimeout("connecting"),
             Kind::ResponseTimeout => Self::UpstreamTimeout("answering"),
-            Kind::Reset(error) | Kind::BadResponse(error) => Self::UpstreamBroken(error.to_string()),
+            Kind::Reset(error) | Kind::BadResponse(error) => {
+                Self::UpstreamBroken(error.to_string())
+            }
             Kind::Busy => Self::Busy,
             Kind::RequestBody(Fault::Malformed) => Self::BadRequest("malformed body"),
             Kind::RequestBody(Fault::TooLarge) => Self::TooLarge,

@@ -225,9 +225,8 @@ fn lawful(parts: &request::Parts) -> Result<(), Rejection> {
 
 /// The client's bare socket, once hyper has let go of it.
 async fn socket(upgrade: OnUpgrade) -> std::io::Result<(tokio::net::TcpStream, Bytes, Slot)> {
-    let upgraded = tokio::time::timeout(UPGRADE_TIMEOUT, upgrade)
-        .await?
-        .map_err(std::io::Error::other)?;
+    let upgraded =
+        tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await?.map_err(std::io::Error::other)?;
     let parts = upgraded
         .downcast::<Downstream>()
         .map_err(|_| std::io::Error::other("not the socket that was accepted"))?;

@@ -26,8 +26,8 @@ use crate::audience::ViewKey;
 use crate::change::Change;
 use crate::headers::{ClientAddress, Via};
 use crate::route::{Push, Routes, Visibility};
-use crate::uri::Uri;
 use crate::upstream::Upstream;
+use crate::uri::Uri;
 use crate::view::{Answer, Pace, Step, Verdict};
 
 /// How views are kept.
@@ -81,7 +81,10 @@ pub struct Hub {
 #[derive(Debug)]
 pub enum News {
     Published(Published),
-    Lost { channel: Arc<str>, count: u64 },
+    Lost {
+        channel: Arc<str>,
+        count: u64,
+    },
     LoggedOut(Arc<Credentials>),
     /// More logouts than a worker keeps: every session with a credential ends.
     EverybodyOut,
@@ -163,14 +166,18 @@ impl Hub {
 
     /// Registers the binding, then asks for a fetch that starts after this; its answer goes to
     /// the owner with `purpose`.
-    pub fn wait(&self, binding: &Rc<Binding>, client: ClientAddress, purpose: Purpose) -> Result<(), Unbound> {
+    pub fn wait(
+        &self,
+        binding: &Rc<Binding>,
+        client: ClientAddress,
+        purpose: Purpose,
+    ) -> Result<(), Unbound> {
         let mirror = match binding.mirror() {
             Some(mirror) => mirror,
             None => self.join(binding),
         };
         let ticket = self.next_ticket();
-        let take =
-            Seat::Take { key: Arc::clone(&mirror.key), worker: self.worker, ticket, client };
+        let take = Seat::Take { key: Arc::clone(&mirror.key), worker: self.worker, ticket, client };
         if self.mail[mirror.key.home(self.mail.len())].take_seat(take) {
             binding.wait(ticket, purpose);
             Ok(())
@@ -183,7 +190,12 @@ impl Hub {
     }
 
     /// Moves the binding to the view of its owner's present credential and judges it again.
-    pub fn rejudge(&self, binding: &Rc<Binding>, client: ClientAddress, purpose: Purpose) -> Result<(), Unbound> {
+    pub fn rejudge(
+        &self,
+        binding: &Rc<Binding>,
+        client: ClientAddress,
+        purpose: Purpose,
+    ) -> Result<(), Unbound> {
         binding.remember();
         self.move_home(binding, client.clone())?;
         self.wait(binding, client, purpose)
@@ -207,7 +219,8 @@ impl Hub {
         };
         let key = Arc::new(ViewKey::new(binding.uri.clone(), Arc::new(audience)));
         let mut mirrors = self.mirrors.borrow_mut();
-        let mirror = mirrors.entry(key).or_insert_with_key(|key| Rc::new(Mirror::new(Arc::clone(key))));
+        let mirror =
+            mirrors.entry(key).or_insert_with_key(|key| Rc::new(Mirror::new(Arc::clone(key))));
         mirror.add(binding);
         Rc::clone(mirror)
     }
@@ -221,8 +234,7 @@ impl Hub {
         }
         let ticket = self.next_ticket();
         binding.wait_again(ticket);
-        let take =
-            Seat::Take { key: Arc::clone(&mirror.key), worker: self.worker, ticket, client };
+        let take = Seat::Take { key: Arc::clone(&mirror.key), worker: self.worker, ticket, client };
         let taken = self.mail[mirror.key.home(self.mail.len())].take_seat(take);
         if taken { Ok(()) } else { Err(Unbound::Overloaded) }
     }

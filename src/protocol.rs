@@ -143,7 +143,9 @@ impl ErrorCode {
 pub enum Close {
     Normal,
     /// Shutting down, or the session reached its longest life: come back.
-    GoingAway { retry_after: Option<u64> },
+    GoingAway {
+        retry_after: Option<u64>,
+    },
     Protocol,
     /// JSON goes in text frames.
     Unsupported,

@@ -86,9 +86,8 @@ impl Server {
         let gate = Gate::new(&options.gate).map_err(|error| invalid(error.to_string()))?;
         let authenticator =
             Authenticator::new(&options.auth).map_err(|error| invalid(error.to_string()))?;
-        let routes = Routes::new(options.routes.clone()).map_err(|(number, error)| {
-            invalid(format!("route {}: {error}", number + 1))
-        })?;
+        let routes = Routes::new(options.routes.clone())
+            .map_err(|(number, error)| invalid(format!("route {}: {error}", number + 1)))?;
         let logouts = options.auth.logout.iter();
         let logouts = logouts.map(|(method, path)| (method.clone(), PathKey::of(path))).collect();
         let shared = Arc::new(Shared {

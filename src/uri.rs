@@ -161,7 +161,9 @@ impl PathKey {
     pub fn of(target: &str) -> Self {
         let path = target.split(['?', '#']).next().unwrap_or_default();
         let path = match path.split_once("://") {
-            Some((_, rest)) if !path.starts_with('/') => rest.find('/').map_or("", |at| &rest[at..]),
+            Some((_, rest)) if !path.starts_with('/') => {
+                rest.find('/').map_or("", |at| &rest[at..])
+            }
             _ => path,
         };
         let decoded = decode(path.as_bytes());
@@ -268,8 +270,15 @@ mod tests {
     fn paths_that_an_upstream_may_take_for_one_have_one_key() {
         let key = PathKey::of("/posts/1");
         for other in [
-            "/posts/1/", "//posts//1", "/posts/./1", "/x/../posts/1", "/posts%2f1", "/%70osts/1?a=b",
-            "http://host/posts/1", "/posts;v=1/1", "/../posts/1",
+            "/posts/1/",
+            "//posts//1",
+            "/posts/./1",
+            "/x/../posts/1",
+            "/posts%2f1",
+            "/%70osts/1?a=b",
+            "http://host/posts/1",
+            "/posts;v=1/1",
+            "/../posts/1",
         ] {
             assert_eq!(PathKey::of(other), key, "{other}");
         }

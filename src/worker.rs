@@ -17,10 +17,10 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::channel;
 use crate::connections::{Connections, Slot};
 use crate::downstream::{Downstream, Speaks};
 use crate::exchange::{Exchange, Logout};
-use crate::channel;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
 use crate::gateway::{self, Gateway, Peer};
@@ -322,8 +322,5 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 /// The others mean that accepting as such does not work, and would fail again at once.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

@@ -58,10 +58,7 @@ pub(super) async fn fetch(
     }
 }
 
-fn request(
-    key: &ViewKey,
-    known: Option<&State>,
-) -> Result<Request<RequestBody>, http::Error> {
+fn request(key: &ViewKey, known: Option<&State>) -> Result<Request<RequestBody>, http::Error> {
     let mut request =
         Request::builder().method(Method::GET).uri(key.uri.as_str()).body(RequestBody::Empty)?;
     let headers = request.headers_mut();

@@ -120,7 +120,9 @@ impl Mirror {
         for member in &members {
             let Some(owner) = member.owner.upgrade() else { continue };
             match verdict {
-                Verdict::Live { state, .. } if member.belongs_elsewhere(&*owner, state, &self.key) => {
+                Verdict::Live { state, .. }
+                    if member.belongs_elsewhere(&*owner, state, &self.key) =>
+                {
                     elsewhere.push(Rc::clone(member));
                 }
                 Verdict::Live { state, stale } => {

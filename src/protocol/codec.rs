@@ -68,9 +68,9 @@ pub fn decode(text: &str) -> Result<Message, Malformed> {
     };
     let string = |field: &'static str, raw: Option<&RawValue>| match raw {
         None => Ok(None),
-        Some(raw) => serde_json::from_str::<String>(raw.get())
-            .map(Some)
-            .map_err(|_| at(field, "a string")),
+        Some(raw) => {
+            serde_json::from_str::<String>(raw.get()).map(Some).map_err(|_| at(field, "a string"))
+        }
     };
     let boolean = |field: &'static str, raw: Option<&RawValue>| match raw {
         None => Ok(None),

@@ -134,7 +134,9 @@ impl Session {
     fn request(&self, call: &Call) -> Result<Request<RequestBody>, Problem> {
         let method = self.method(call)?;
         let mut request = Request::new(match &call.message.data {
-            Some(data) if call.verb != Verb::Read => RequestBody::Full(data.get().to_owned().into()),
+            Some(data) if call.verb != Verb::Read => {
+                RequestBody::Full(data.get().to_owned().into())
+            }
             _ => RequestBody::Empty,
         });
         *request.method_mut() = method;
@@ -160,9 +162,10 @@ impl Session {
             Verb::Update => match call.message.method.as_deref() {
                 Some("PUT") => Ok(Method::PUT),
                 Some("PATCH") => Ok(Method::PATCH),
-                Some(_) => {
-                    Err(Problem::new(ErrorCode::BadRequest, "\"method\" must be \"PUT\" or \"PATCH\""))
-                }
+                Some(_) => Err(Problem::new(
+                    ErrorCode::BadRequest,
+                    "\"method\" must be \"PUT\" or \"PATCH\"",
+                )),
                 None => {
                     let route = self.sessions.services.routes.of(call.uri.as_str());
                     Ok(route.rule.update_method.clone())

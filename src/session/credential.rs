@@ -31,7 +31,9 @@ impl Session {
             match services.authenticator.check_handshake(&headers, ask).await {
                 Ok(Some(verified)) => me.authenticate(&verified),
                 Ok(None) => {}
-                Err(error) => tracing::info!(session = me.id, %error, "handshake credential refused"),
+                Err(error) => {
+                    tracing::info!(session = me.id, %error, "handshake credential refused")
+                }
             }
             me.resume();
         });
@@ -43,9 +45,11 @@ impl Session {
         struct Data {
             token: String,
         }
-        let data = message.data.as_ref().and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
+        let data =
+            message.data.as_ref().and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
         let Some(Data { token }) = data else {
-            let problem = Problem::new(ErrorCode::BadRequest, "\"data\" must be {\"token\": \"…\"}");
+            let problem =
+                Problem::new(ErrorCode::BadRequest, "\"data\" must be {\"token\": \"…\"}");
             return self.refuse(message.id.as_deref(), &problem);
         };
         let Some(me) = self.me.upgrade() else { return };
@@ -79,7 +83,8 @@ impl Session {
 
     fn answer_auth(&self, message: &Message, verified: &Verified) {
         let Some(id) = message.id.as_deref() else { return };
-        let data = serde_json::value::to_raw_value(&serde_json::json!({"expires": verified.expires}));
+        let data =
+            serde_json::value::to_raw_value(&serde_json::json!({"expires": verified.expires}));
         self.send(&Outgoing {
             id: Some(id),
             status: Some(Status::Ok),

@@ -78,7 +78,8 @@ impl Frames {
         let start = usize::try_from(cursor.position()).map_err(|_| Close::TooBig)?;
         let end = start + usize::try_from(length).map_err(|_| Close::TooBig)?;
         let Some(payload) = rest.get(start..end) else { return Ok(None) };
-        let payload = payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+        let payload =
+            payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
         self.done += end;
         Ok(Some((header, payload)))
     }

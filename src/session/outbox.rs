@@ -94,7 +94,6 @@ impl Outbox {
         self.bytes.get()
     }
 
-
     /// Writes until all is sent or the socket takes no more.
     pub(super) fn flush(&self, stream: &TcpStream) -> io::Result<()> {
         loop {
@@ -228,8 +227,8 @@ fn state_frame(state: &State, binding: &Binding) -> Bytes {
     };
     match &binding.spelling {
         Some(spelling) => encode(spelling),
-        None => {
-            state.frames[usize::from(versioned)].get_or_init(|| encode(binding.uri.as_str())).clone()
-        }
+        None => state.frames[usize::from(versioned)]
+            .get_or_init(|| encode(binding.uri.as_str()))
+            .clone(),
     }
 }

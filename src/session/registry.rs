@@ -90,8 +90,7 @@ impl Sessions {
         let id = self.numbers.get() + 1;
         self.numbers.set(id);
         let now = Instant::now();
-        let viewer =
-            Viewer::from_handshake(&opening.headers, &self.services.credential_headers);
+        let viewer = Viewer::from_handshake(&opening.headers, &self.services.credential_headers);
         let session = Rc::new_cyclic(|me| Session {
             id,
             sessions: Rc::clone(self),
@@ -193,7 +192,10 @@ impl Sessions {
         }
     }
 
-    pub(super) fn with_scratch<T>(&self, read: impl FnOnce(&mut [u8]) -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn with_scratch<T>(
+        &self,
+        read: impl FnOnce(&mut [u8]) -> io::Result<T>,
+    ) -> io::Result<T> {
         read(&mut self.scratch.borrow_mut())
     }
 

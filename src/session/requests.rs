@@ -27,7 +27,8 @@ impl Session {
             if self.strikes.get() > MAX_OVER_RATE {
                 return self.close(&Close::RateLimited);
             }
-            let id = decoded.as_ref().map_or_else(|bad| bad.id.as_deref(), |good| good.id.as_deref());
+            let id =
+                decoded.as_ref().map_or_else(|bad| bad.id.as_deref(), |good| good.id.as_deref());
             let problem = Problem {
                 retry_after: Some(wait.seconds()),
                 ..Problem::new(ErrorCode::RateLimited, "too many messages")
@@ -227,9 +228,10 @@ impl Session {
             Some(name) => {
                 match channel::permit(&services.channels, name, action, self.authenticated.get()) {
                     Ok(()) => return Some(name),
-                    Err(Denied::Unauthenticated) => {
-                        Problem::new(ErrorCode::Unauthorized, "this channel asks for authentication")
-                    }
+                    Err(Denied::Unauthenticated) => Problem::new(
+                        ErrorCode::Unauthorized,
+                        "this channel asks for authentication",
+                    ),
                     Err(Denied::Forbidden) => {
                         Problem::new(ErrorCode::Forbidden, "this channel does not allow that")
                     }
