@@ -20,6 +20,7 @@ use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
 use crate::gate::Gate;
 use crate::headers::{self, ClientAddress};
 use crate::rejection::Rejection;
+use crate::route::Routes;
 use crate::session::{self, Opening, Sessions};
 use crate::upstream::Tunnel;
 
@@ -80,6 +81,7 @@ pub struct Gateway {
     limits: Limits,
     websocket_path: String,
     gate: Arc<Gate>,
+    routes: Arc<Routes>,
     exchange: Rc<Exchange>,
     sessions: Rc<Sessions>,
     /// Upgrades under way and tunnels.
@@ -90,6 +92,7 @@ impl Gateway {
     pub fn new(
         options: &Options,
         gate: Arc<Gate>,
+        routes: Arc<Routes>,
         exchange: Rc<Exchange>,
         sessions: Rc<Sessions>,
         tasks: TaskTracker,
@@ -98,6 +101,7 @@ impl Gateway {
             limits: Limits { bytes: options.body_bytes, window: options.request_idle },
             websocket_path: options.websocket_path.clone(),
             gate,
+            routes,
             exchange,
             sessions,
             tasks,
@@ -132,6 +136,9 @@ impl Gateway {
             .spend_http(client.ip)
             .map_err(|wait| Rejection::RateLimited { retry_after: wait.retry })?;
         lawful(&parts)?;
+        self.routes
+            .spend(parts.uri.path(), client.ip)
+            .map_err(|wait| Rejection::RateLimited { retry_after: wait.retry })?;
         if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>()
             && headers::wants_websocket(&parts)
         {

@@ -1,8 +1,12 @@
 //! Which policy a path has (matchit): the most specific `[[route]]` wins.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::gate::rate::{Limiter, Wait};
 use crate::units::Rate;
+use crate::uri::tidy;
 
 /// Whose eyes a route's resources are fetched with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,8 +26,6 @@ pub enum Push {
     State,
     /// `{"event":"update","uri"}` alone: the client fetches for itself.
     Notify,
-    /// The write's own response body; public routes only.
-    Response,
 }
 
 /// One `[[route]]`.
@@ -40,6 +42,7 @@ pub struct Rule {
     pub update_method: http::Method,
     pub min_interval: Option<Duration>,
     pub settle: Vec<Duration>,
+    /// Requests of one client's address.
     pub rate: Option<Rate>,
 }
 
@@ -61,10 +64,12 @@ impl Default for Rule {
     }
 }
 
-/// Every rule, found by path.
-#[derive(Debug, Clone)]
+/// Every rule, found by path, and what clients have spent of its rate.
+#[derive(Debug)]
 pub struct Routes {
     rules: Vec<Rule>,
+    /// For each rule.
+    budgets: Vec<Option<Limiter>>,
     router: matchit::Router<usize>,
     implied: Rule,
 }
@@ -73,6 +78,7 @@ pub struct Routes {
 #[derive(Debug)]
 pub struct Route<'r> {
     pub rule: &'r Rule,
+    budget: Option<&'r Limiter>,
     params: Vec<(String, String)>,
 }
 
@@ -83,29 +89,50 @@ impl Routes {
         for (number, rule) in rules.iter().enumerate() {
             router.insert(rule.path.as_str(), number).map_err(|error| (number, error))?;
         }
-        Ok(Self { rules, router, implied: Rule::default() })
+        let budgets = rules.iter().map(|rule| rule.rate.map(Limiter::new)).collect();
+        Ok(Self { rules, budgets, router, implied: Rule::default() })
     }
 
-    /// The rule of a request target; its query does not count.
+    /// The rule of a request target; neither its query counts nor how its path is spelled.
     pub fn of<'r>(&'r self, target: &str) -> Route<'r> {
-        let path = target.split('?').next().unwrap_or_default();
+        let implied = Route { rule: &self.implied, budget: None, params: Vec::new() };
         if self.rules.is_empty() {
-            return Route { rule: &self.implied, params: Vec::new() };
+            return implied;
         }
-        let trimmed = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
-        match self.router.at(path).or_else(|_| self.router.at(trimmed)) {
+        let path: Cow<'_, str> = tidy(target.split(['?', '#']).next().unwrap_or_default());
+        let trimmed = if path.len() > 1 { path.strip_suffix('/').unwrap_or(&path) } else { &path };
+        match self.router.at(&path).or_else(|_| self.router.at(trimmed)) {
             Ok(found) => Route {
                 rule: &self.rules[*found.value],
+                budget: self.budgets[*found.value].as_ref(),
                 params: found.params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             },
-            Err(_) => Route { rule: &self.implied, params: Vec::new() },
+            Err(_) => implied,
         }
+    }
+
+    /// Spends one request of the client's budget for the target's route.
+    pub fn spend(&self, target: &str, client: IpAddr) -> Result<(), Wait> {
+        if self.budgets.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        self.of(target).budget.map_or(Ok(()), |budget| budget.spend(client))
+    }
+
+    /// Forgets budgets that are full again. To be called every minute or so.
+    pub fn sweep(&self) {
+        self.budgets.iter().flatten().for_each(Limiter::sweep);
     }
 }
 
 impl Default for Routes {
     fn default() -> Self {
-        Self { rules: Vec::new(), router: matchit::Router::new(), implied: Rule::default() }
+        Self {
+            rules: Vec::new(),
+            budgets: Vec::new(),
+            router: matchit::Router::new(),
+            implied: Rule::default(),
+        }
     }
 }
 

@@ -27,9 +27,11 @@ use self::calls::Calls;
 use self::frames::{Frames, Received};
 use self::outbox::Outbox;
 pub use self::registry::{Services, Sessions};
+use self::requests::unbound_problem;
 use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
+use crate::hub::Unbound;
 use crate::hub::mirror::{Binding, Owner, Purpose};
 use crate::protocol::{Close, Outgoing, Reason, codec};
 use crate::view::{End, Verdict};
@@ -390,7 +392,8 @@ impl Owner for Session {
         match purpose {
             Purpose::Bind { id, version } => self.answer_bind(binding, id, version, verdict),
             Purpose::Autobind => {
-                if matches!(verdict, Verdict::Failed(_)) && !binding.live.get() {
+                let failed = matches!(verdict, Verdict::Failed(_));
+                if failed && !binding.live.get() && !binding.waits() {
                     // The request itself was answered; there is nothing to follow.
                     self.sessions.services.hub.leave(binding);
                     self.drop_binding(binding);
@@ -416,6 +419,7 @@ impl Owner for Session {
     fn overloaded(&self, binding: &Rc<Binding>) {
         self.sessions.services.hub.leave(binding);
         self.drop_binding(binding);
+        self.refuse_waiting(binding, &unbound_problem(Unbound::Overloaded));
         self.send_unbind(binding, Reason::Limit);
     }
 }

@@ -7,6 +7,7 @@
 //! bind always comes from a fetch that started after its registration. One fetch at a time keeps
 //! states in order: an older one never follows a newer one.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -136,6 +137,10 @@ pub struct View {
     wanted: u64,
     /// The last demand that a client waits for.
     urgent: u64,
+    /// The last demand that a change made.
+    changed: u64,
+    /// The last demand that the need to judge the credential again made.
+    rechecked: u64,
     /// Demands up to here were met by a good answer.
     settled: u64,
     /// Demands up to here were answered, well or badly.
@@ -151,6 +156,9 @@ pub struct View {
     recheck_at: Option<Instant>,
     state: Option<Arc<State>>,
     refetched: bool,
+    /// Tells the versions of unseen states from those of any other view, this one's earlier lives
+    /// included: a client that returns with one of those must not be taken to be up to date.
+    series: u64,
     announced: u64,
     stale: bool,
 }
@@ -166,6 +174,8 @@ impl View {
             pace,
             wanted: 0,
             urgent: 0,
+            changed: 0,
+            rechecked: 0,
             settled: 0,
             answered: 0,
             in_flight: None,
@@ -178,6 +188,7 @@ impl View {
             recheck_at: None,
             state: None,
             refetched: false,
+            series: RandomState::new().hash_one(0),
             announced: 0,
             stale: false,
         }
@@ -205,14 +216,16 @@ impl View {
 
     /// Something that this view may depend on changed; ask now and again after each of `settle`.
     pub fn change(&mut self, now: Instant, settle: &[Duration]) {
-        self.want(now);
-        for delay in settle {
-            if self.later.len() == MAX_LATER {
-                self.later.remove(0);
-            }
-            self.later.push(now + *delay);
-        }
+        self.changed = self.want(now);
+        self.ask_at(settle.iter().map(|delay| now + *delay));
+    }
+
+    /// A change that came before this view did will be seen at these times, if not now.
+    pub fn ask_at(&mut self, times: impl Iterator<Item = Instant>) {
+        self.later.extend(times);
         self.later.sort_unstable();
+        let surplus = self.later.len().saturating_sub(MAX_LATER);
+        self.later.drain(..surplus);
     }
 
     fn want(&mut self, now: Instant) -> u64 {
@@ -226,11 +239,11 @@ impl View {
         let due = self.later.iter().take_while(|at| **at <= now).count();
         if due > 0 {
             self.later.drain(..due);
-            self.want(now);
+            self.changed = self.want(now);
         }
         if self.recheck_at.is_some_and(|at| at <= now) {
             self.recheck_at = None;
-            self.want(now);
+            self.rechecked = self.want(now);
         }
         if self.in_flight.is_some() {
             return Step::Rest;
@@ -246,10 +259,18 @@ impl View {
         let spaced = self.last_start.map(|at| at + self.pace.min_interval);
         let at = spaced.into_iter().chain(self.retry_at).max().unwrap_or(now);
         match at <= now {
-            true if self.pace.notify && self.state.is_some() => Step::Announce,
+            true if self.is_to_be_announced() => Step::Announce,
             true => Step::Fetch,
             false => Step::WaitUntil(at),
         }
+    }
+
+    /// Only a change can be announced unseen: a credential is judged by a fetch.
+    fn is_to_be_announced(&self) -> bool {
+        self.pace.notify
+            && self.state.is_some()
+            && self.changed > self.settled
+            && self.rechecked <= self.settled
     }
 
     pub fn start(&mut self, now: Instant) {
@@ -277,11 +298,29 @@ impl View {
     pub fn announce(&mut self, now: Instant) -> Option<Verdict> {
         self.in_flight = Some(self.wanted);
         self.last_start = Some(now);
+        let recheck_at = self.recheck_at;
         self.settle(now);
-        self.announced += 1;
-        let version = format!("unseen-{}", self.announced);
-        self.state = Some(Arc::new(State::new(version.into(), Content::Unseen)));
+        self.recheck_at = recheck_at;
+        self.state = Some(Arc::new(self.unseen(true, Vary::default())));
         self.live()
+    }
+
+    /// A state of a view whose content is not shown; `changed` since the last one.
+    fn unseen(&mut self, changed: bool, vary: Vary) -> State {
+        let version = match &self.state {
+            Some(old) if !changed => Arc::clone(&old.version),
+            _ => {
+                self.announced += 1;
+                format!("unseen-{:016x}-{}", self.series, self.announced).into()
+            }
+        };
+        State { vary, ..State::new(version, Content::Unseen) }
+    }
+
+    /// Whether the fetch under way is the first to start after a change.
+    fn meets_a_change(&self) -> bool {
+        let meets = self.in_flight.unwrap_or(self.settled);
+        self.changed > self.settled && self.changed <= meets
     }
 
     /// The waiting get the failure that the upstream asked us not to repeat.
@@ -295,15 +334,10 @@ impl View {
         match answer {
             Answer::State(new) => {
                 self.refetched |= self.state.is_some();
+                let changed = self.meets_a_change();
                 self.settle(now);
-                let vary = new.vary.clone();
                 self.state = Some(Arc::new(match &self.state {
-                    Some(old) if self.pace.notify => {
-                        State { vary, ..State::new(Arc::clone(&old.version), Content::Unseen) }
-                    }
-                    None if self.pace.notify => {
-                        State { vary, ..State::new("unseen-0".into(), Content::Unseen) }
-                    }
+                    _ if self.pace.notify => self.unseen(changed, new.vary),
                     Some(old) if old.same_content(&new) => {
                         // A new validator for old content: the client has this version.
                         State { version: Arc::clone(&old.version), ..new }
@@ -314,7 +348,12 @@ impl View {
             }
             Answer::NotModified => {
                 self.refetched = true;
+                let changed = self.meets_a_change();
                 self.settle(now);
+                if let Some(old) = self.state.as_ref().filter(|_| self.pace.notify && changed) {
+                    let vary = old.vary.clone();
+                    self.state = Some(Arc::new(self.unseen(changed, vary)));
+                }
                 self.live()
             }
             Answer::Refused(problem) => {
@@ -324,6 +363,7 @@ impl View {
                     && !self.refetched;
                 if used_up {
                     self.pace.notify = true;
+                    self.pace.recheck = None;
                     return self.announce(now);
                 }
                 Some(Verdict::Ended(End::Refused(Arc::new(problem))))

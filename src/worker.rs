@@ -13,6 +13,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) routes: Arc<Routes>,
     pub(crate) channels: Arc<[channel::Rule]>,
     pub(crate) logouts: Arc<[Logout]>,
+    /// Refetches that may still start.
+    pub(crate) refetches: Arc<Semaphore>,
     /// One mailbox for each worker.
     pub(crate) mail: Arc<[Mailbox]>,
     pub(crate) connections: Connections,
@@ -113,6 +116,7 @@ async fn tick(number: usize, worker: Rc<Worker>) {
         }
         if number == 0 && count % GATE_TICKS == 0 {
             worker.shared.gate.sweep();
+            worker.shared.routes.sweep();
         }
     }
 }
@@ -142,6 +146,7 @@ impl Worker {
             Rc::clone(&upstream),
             via.clone(),
             options.hub.clone(),
+            Arc::clone(&shared.refetches),
         );
         let exchange = Rc::new(Exchange::new(
             Rc::clone(&upstream),
@@ -168,6 +173,7 @@ impl Worker {
         let gateway = Rc::new(Gateway::new(
             &options.gateway,
             Arc::clone(&shared.gate),
+            Arc::clone(&shared.routes),
             exchange,
             Rc::clone(&sessions),
             tasks.clone(),

@@ -98,10 +98,14 @@ impl Session {
 
     async fn exchange(&self, call: &Call) -> Result<Answer, Problem> {
         let services = &self.sessions.services;
-        services.gate.spend_http(self.client.ip).map_err(|wait| Problem {
-            retry_after: Some(wait.seconds()),
-            ..Problem::new(ErrorCode::RateLimited, "too many requests")
-        })?;
+        services
+            .gate
+            .spend_http(self.client.ip)
+            .and_then(|()| services.routes.spend(call.uri.as_str(), self.client.ip))
+            .map_err(|wait| Problem {
+                retry_after: Some(wait.seconds()),
+                ..Problem::new(ErrorCode::RateLimited, "too many requests")
+            })?;
         let request = self.request(call)?;
         let response = services
             .exchange
