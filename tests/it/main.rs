@@ -5,6 +5,7 @@ mod harness;
 
 mod abort;
 mod bind;
+mod crowd;
 mod drain;
 mod errors;
 mod forward;
@@ -12,7 +13,10 @@ mod framing;
 mod hop_by_hop;
 mod host;
 mod pool;
+mod refetch;
+mod routes;
 mod slow;
+mod stale;
 mod streaming;
 mod target;
 mod upgrade;

@@ -142,6 +142,13 @@ impl Api {
         self.state().rules.push_front(rule);
     }
 
+    /// As [`Api::hold`], but the answer is `reply`.
+    pub fn hold_with(&self, line: &str, reply: Reply) {
+        let answer = Box::new(move |_: &Seen, _| Some(reply.clone()));
+        let rule = Rule { line: line.into(), answer, hold: true, once: true };
+        self.state().rules.push_front(rule);
+    }
+
     /// Forgets every rule made by [`Api::on`] and [`Api::hold`].
     pub fn be_normal(&self) {
         self.state().rules.clear();

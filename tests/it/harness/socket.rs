@@ -121,6 +121,19 @@ impl Socket {
         answer["error"]["code"].as_str().expect("a code").to_owned()
     }
 
+    /// Waits until everything that was written before has reached the views: a change of a view
+    /// of its own has, and changes keep their order on a worker.
+    pub fn see_through(&mut self, pogo: &Pogo) {
+        self.next_id += 1;
+        let uri = format!("/barrier/{}", self.next_id);
+        self.bind(&uri);
+        assert_eq!(pogo.write("PUT", &uri, &json!(self.next_id)), 200);
+        let through = json!({"event": "update", "uri": uri, "data": self.next_id});
+        let events = self.until(&through);
+        self.events = events;
+        self.must(json!({"event": "unbind", "uri": uri}));
+    }
+
     pub fn bind(&mut self, uri: &str) {
         self.must(json!({"event": "bind", "uri": uri}));
     }
