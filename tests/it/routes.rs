@@ -330,7 +330,10 @@ fn every_method_that_is_not_safe_is_a_write() {
 #[test]
 fn a_route_has_a_budget_for_each_address_over_http_and_the_socket() {
     let rate = Some("2/h".parse().unwrap());
-    let (_api, pogo) = start(vec![Rule { rate, ..rule("/dear/{id}") }]);
+    let (api, pogo) = start(vec![Rule { rate, ..rule("/dear/{id}") }]);
+    for path in ["/dear/1", "/dear/3", "/%64ear//2", "/cheap/1"] {
+        api.put(path, json!(1));
+    }
     assert_eq!(pogo.get("/dear/1").message().status(), 200);
     assert_eq!(pogo.get("/%64ear//2?x=1").message().status(), 200);
     let refused = pogo.get("/dear/1").message();
