@@ -11,6 +11,7 @@ mod forward;
 mod framing;
 mod hop_by_hop;
 mod host;
+mod model;
 mod pool;
 mod slow;
 mod streaming;
