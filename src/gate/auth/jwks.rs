@@ -301,7 +301,8 @@ mod tests {
         }
 
         async fn is_asked(&self) {
-            self.asks.acquire().await.unwrap().forget();
+            let asked = tokio::time::timeout(Duration::from_secs(10), self.asks.acquire());
+            asked.await.expect("the issuer is asked").unwrap().forget();
         }
 
         fn asked(&self) -> usize {
@@ -447,6 +448,30 @@ mod tests {
         issuer.release();
         assert_eq!(knows(&jwks, "one", RS256, start).await, Ok(true));
         assert_eq!(issuer.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_ends_does_not_take_the_turn_with_it() {
+        let issuer = Issuer::start(&[key_one()]).await;
+        issuer.hold();
+        let (jwks, start) = (issuer.jwks(), Instant::now());
+        let worker = tokio::task::spawn_blocking({
+            let (jwks, asks) = (jwks.clone(), issuer.asks.clone());
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.unwrap().block_on(async {
+                    tokio::select! {
+                        _ = knows(&jwks, "one", RS256, start) => panic!("no answer is let out"),
+                        asked = asks.acquire() => asked.unwrap().forget(),
+                    }
+                });
+            }
+        });
+        worker.await.unwrap();
+        issuer.release();
+        assert_eq!(knows(&jwks, "one", RS256, after(start, 4)).await, Err(()));
+        assert_eq!(knows(&jwks, "one", RS256, after(start, 5)).await, Ok(true));
+        assert_eq!(issuer.asked(), 2);
     }
 
     #[tokio::test]
