@@ -10,6 +10,7 @@ mod forward;
 mod framing;
 mod hop_by_hop;
 mod host;
+mod http2;
 mod pool;
 mod slow;
 mod streaming;

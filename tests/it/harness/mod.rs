@@ -3,12 +3,14 @@
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod http2;
 mod pogo;
 mod upstream;
 mod wire;
 
 use std::time::Duration;
 
+pub use http2::Http2;
 pub use pogo::Pogo;
 pub use upstream::Upstream;
 pub use wire::{Message, Wire};
