@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 
+use crate::downstream::Framing;
 use crate::headers;
 
 /// The least average pace of a client's body over each window, in bytes per second: below it a
@@ -85,11 +87,11 @@ pub enum RequestBody {
 
 impl RequestBody {
     /// Takes a client's body in, unless it has none.
-    pub fn incoming(body: Incoming, limits: Limits) -> Self {
+    pub fn incoming(body: Incoming, limits: Limits, framing: &Arc<Framing>) -> Self {
         if body.is_end_stream() {
             Self::Empty
         } else {
-            Self::Incoming(Upload::new(body, limits))
+            Self::Incoming(Upload::new(body, limits, Arc::clone(framing)))
         }
     }
 
@@ -156,16 +158,19 @@ pub struct Upload {
     total: u64,
     pace: Pace,
     progress: Rc<Progress>,
+    /// Told when the last of the body has been read.
+    framing: Arc<Framing>,
 }
 
 impl Upload {
-    fn new(inner: Incoming, limits: Limits) -> Self {
+    fn new(inner: Incoming, limits: Limits, framing: Arc<Framing>) -> Self {
         Self {
             inner,
             limits,
             total: 0,
             pace: Pace::new(limits.window),
             progress: Rc::default(),
+            framing,
         }
     }
 
@@ -178,7 +183,10 @@ impl Upload {
         }
         self.progress.taken.set(Some(Instant::now()));
         match ready!(polled) {
-            None => Poll::Ready(None),
+            None => {
+                self.framing.expect_head();
+                Poll::Ready(None)
+            }
             Some(Err(error)) => self.fail(fault_of(&error)),
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -186,6 +194,9 @@ impl Upload {
                 self.total += bytes;
                 if self.limits.bytes > 0 && self.total > self.limits.bytes {
                     return self.fail(Fault::TooLarge);
+                }
+                if self.inner.is_end_stream() {
+                    self.framing.expect_head();
                 }
                 Poll::Ready(Some(Ok(headers::only_lawful_trailers(frame))))
             }
@@ -292,7 +303,7 @@ mod tests {
         for _ in 0..60 {
             let wait = tokio::time::timeout(Duration::from_secs(1), too_slow(&mut pace));
             assert!(wait.await.is_err());
-            pace.arrived(LEAST_BYTES_PER_SECOND);
+            pace.arrived(2 * LEAST_BYTES_PER_SECOND);
         }
     }
 

@@ -188,6 +188,10 @@ impl Worker {
         let Some((speaks, stream)) = heard else {
             return Ok(());
         };
+        let peer = match speaks {
+            Speaks::Http1 => peer.on(&stream),
+            Speaks::Http2 => peer,
+        };
         let (gateway, peer) = (Rc::clone(&self.gateway), Rc::new(peer));
         let service = service_fn(move |request: http::Request<Incoming>| {
             let answer = Rc::clone(&gateway).serve(request, Rc::clone(&peer));
