@@ -102,10 +102,7 @@ mod tests {
     fn a_closed_connection_makes_room_and_leaves_nothing_behind() {
         let connections = Connections::new(2, 1);
         let first = connections.open(address("192.0.2.1"), false).unwrap();
-        assert_eq!(
-            connections.open(address("192.0.2.1"), false).unwrap_err(),
-            Exceeded::Address
-        );
+        assert_eq!(connections.open(address("192.0.2.1"), false).unwrap_err(), Exceeded::Address);
         let second = connections.open(address("192.0.2.2"), false).unwrap();
         assert_eq!(connections.open(address("192.0.2.3"), false).unwrap_err(), Exceeded::Total);
         drop((first, second));

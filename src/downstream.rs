@@ -94,11 +94,8 @@ impl Downstream {
 
     /// The bare socket, and what was read on it after `read_buf`.
     pub fn into_socket(self, read_buf: Bytes) -> (TcpStream, Bytes, Slot) {
-        let ahead = if self.ahead.is_empty() {
-            read_buf
-        } else {
-            [read_buf, self.ahead].concat().into()
-        };
+        let ahead =
+            if self.ahead.is_empty() { read_buf } else { [read_buf, self.ahead].concat().into() };
         (self.tcp.into_inner(), ahead, self.slot)
     }
 }

@@ -6,23 +6,30 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, Request, Response};
 use tokio_util::task::TaskTracker;
 
+use crate::audience::is_credential;
+use crate::body::Fault;
 use crate::change;
 use crate::headers::{self, ClientAddress, Via};
 use crate::hub::Hub;
+use crate::hub::mail::Credentials;
 use crate::rejection::Rejection;
 use crate::route::Routes;
 use crate::upstream::{Failure, Kind, Switch, Tunnel, Upstream};
+use crate::uri::PathKey;
 
 pub use crate::body::RequestBody;
 pub use crate::upstream::ResponseBody;
 
+/// A route whose success ends the sessions of the request's credential.
+pub type Logout = (Method, PathKey);
+
 /// One worker's exchanges with the upstream.
-#[derive(Debug)]
 pub struct Exchange {
     upstream: Rc<Upstream>,
     hub: Rc<Hub>,
     routes: Arc<Routes>,
     via: Option<Via>,
+    logouts: Arc<[Logout]>,
     /// Writes that go on although their client has left.
     tasks: TaskTracker,
 }
@@ -33,9 +40,10 @@ impl Exchange {
         hub: Rc<Hub>,
         routes: Arc<Routes>,
         via: Option<Via>,
+        logouts: Arc<[Logout]>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { upstream, hub, routes, via, tasks }
+        Self { upstream, hub, routes, via, logouts, tasks }
     }
 
     /// Forwards a request and returns its answer, after what it touched was announced.
@@ -53,7 +61,7 @@ impl Exchange {
             let write = self.tasks.spawn_local(async move { this.write(request).await });
             write.await.map_err(|_| Rejection::Internal)?
         } else {
-            self.upstream.send(request).await.map_err(rejection)
+            self.upstream.send(request).await.map_err(Rejection::from)
         };
         self.incoming(answer?)
     }
@@ -66,7 +74,7 @@ impl Exchange {
     ) -> Result<Upgrade, Rejection> {
         let mut request = self.outgoing(request, client)?;
         headers::switch_to_websocket(request.headers_mut());
-        match self.upstream.upgrade(request).await.map_err(rejection)? {
+        match self.upstream.upgrade(request).await.map_err(Rejection::from)? {
             Switch::Answered(answer) => self.incoming(answer).map(Upgrade::Refused),
             Switch::Switched { head, upstream } => {
                 if !headers::lists(head.headers(), http::header::UPGRADE, b"websocket") {
@@ -110,14 +118,36 @@ impl Exchange {
     ) -> Result<Response<ResponseBody>, Rejection> {
         let method = request.method().clone();
         let target = request.uri().clone();
+        let logout = self.logged_out_by(&request);
         let outcome = self.upstream.send(request).await;
         let target = target.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         match &outcome {
-            Ok(answer) => self.announce(&method, target, Some(answer)),
+            Ok(answer) => {
+                if let Some(credentials) = logout.filter(|_| answer.status().is_success()) {
+                    self.hub.logged_out(credentials);
+                }
+                self.announce(&method, target, Some(answer));
+            }
             Err(Failure { may_have_been_seen: true, .. }) => self.announce(&method, target, None),
             Err(_) => (),
         }
-        outcome.map_err(rejection)
+        outcome.map_err(Rejection::from)
+    }
+
+    /// The credentials that the request ends if it succeeds.
+    fn logged_out_by(&self, request: &Request<RequestBody>) -> Option<Credentials> {
+        if self.logouts.is_empty() {
+            return None;
+        }
+        let path = PathKey::of(request.uri().path());
+        let is_logout =
+            self.logouts.iter().any(|(method, at)| method == request.method() && *at == path);
+        is_logout.then(|| {
+            let configured = &self.hub.options().credential_headers;
+            let fields = request.headers().iter();
+            let credentials = fields.filter(|(name, _)| is_credential(name, configured));
+            credentials.map(|(name, value)| (name.clone(), value.clone())).collect()
+        })
     }
 
     fn announce(&self, method: &Method, target: &str, answer: Option<&Response<ResponseBody>>) {
@@ -142,19 +172,20 @@ fn bad_answer(headers::BadAnswer::UnknownTransferCoding: headers::BadAnswer) -> 
 }
 
 /// From each way to get no answer to what the client is told.
-fn rejection(failure: Failure) -> Rejection {
-    use crate::body::Fault;
-    match failure.kind {
-        Kind::Connect(error) => Rejection::UpstreamUnreachable(error.to_string()),
-        Kind::ConnectTimeout => Rejection::UpstreamTimeout("connecting"),
-        Kind::ResponseTimeout => Rejection::UpstreamTimeout("answering"),
-        Kind::Reset(error) | Kind::BadResponse(error) => {
-            Rejection::UpstreamBroken(error.to_string())
+impl From<Failure> for Rejection {
+    fn from(failure: Failure) -> Self {
+        match failure.kind {
+            Kind::Connect(error) => Self::UpstreamUnreachable(error.to_string()),
+            Kind::ConnectTimeout => Self::UpstreamTimeout("connecting"),
+            Kind::ResponseTimeout => Self::UpstreamTimeout("answering"),
+            Kind::Reset(error) | Kind::BadResponse(error) => {
+                Self::UpstreamBroken(error.to_string())
+            }
+            Kind::Busy => Self::Busy,
+            Kind::RequestBody(Fault::Malformed) => Self::BadRequest("malformed body"),
+            Kind::RequestBody(Fault::TooLarge) => Self::TooLarge,
+            Kind::RequestBody(Fault::Slow) => Self::SlowBody,
+            Kind::RequestBody(Fault::Aborted) => Self::ClientGone,
         }
-        Kind::Busy => Rejection::Busy,
-        Kind::RequestBody(Fault::Malformed) => Rejection::BadRequest("malformed body"),
-        Kind::RequestBody(Fault::TooLarge) => Rejection::TooLarge,
-        Kind::RequestBody(Fault::Slow) => Rejection::SlowBody,
-        Kind::RequestBody(Fault::Aborted) => Rejection::ClientGone,
     }
 }

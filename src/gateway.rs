@@ -82,7 +82,6 @@ impl Peer {
 }
 
 /// One worker's front: what every request of its connections goes through.
-#[derive(Debug)]
 pub struct Gateway {
     limits: Limits,
     websocket_path: String,
@@ -208,7 +207,7 @@ impl Gateway {
             return Err(Rejection::Forbidden("this origin may not open a socket"));
         }
         let request = Request::from_parts(parts, ());
-        let answer = session::handshake(&request)?;
+        let answer = session::handshake::accept(&request)?;
         let headers = request.into_parts().0.headers;
         let (gateway, client) = (Rc::clone(self), client.clone());
         self.tasks.spawn_local(async move {
@@ -239,9 +238,8 @@ fn lawful(parts: &request::Parts) -> Result<(), Rejection> {
 
 /// The client's bare socket, once hyper has let go of it.
 async fn socket(upgrade: OnUpgrade) -> std::io::Result<(tokio::net::TcpStream, Bytes, Slot)> {
-    let upgraded = tokio::time::timeout(UPGRADE_TIMEOUT, upgrade)
-        .await?
-        .map_err(std::io::Error::other)?;
+    let upgraded =
+        tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await?.map_err(std::io::Error::other)?;
     let parts = upgraded
         .downcast::<Downstream>()
         .map_err(|_| std::io::Error::other("not the socket that was accepted"))?;
@@ -266,9 +264,9 @@ fn log(rejection: &Rejection, method: &Method, target: &Uri, peer: &Peer) {
     let client = peer.address.ip;
     let (code, detail, cause) = (rejection.code(), rejection.detail(), rejection.cause());
     if rejection.status().is_server_error() {
-        tracing::warn!(%method, path, status, code, detail, cause, %client, "request failed");
+        tracing::warn!(%method, path, status, ?code, detail, cause, %client, "request failed");
     } else {
-        tracing::info!(%method, path, status, code, detail, cause, %client, "request refused");
+        tracing::info!(%method, path, status, ?code, detail, cause, %client, "request refused");
     }
 }
 

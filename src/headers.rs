@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, Entry, EXPECT,
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, Entry,
     FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
@@ -220,8 +220,8 @@ fn host_of_target(parts: &mut request::Parts) -> Result<HeaderValue, Rejection> 
     if !is_host(authority.as_bytes()) {
         return Err(Rejection::BadRequest("invalid authority"));
     }
-    let host = HeaderValue::try_from(authority)
-        .map_err(|_| Rejection::BadRequest("invalid authority"))?;
+    let host =
+        HeaderValue::try_from(authority).map_err(|_| Rejection::BadRequest("invalid authority"))?;
     let (Some(path), Some(_)) = (target.path_and_query, target.scheme) else {
         return Err(Rejection::BadRequest("invalid target"));
     };

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 
+use crate::protocol::{ErrorCode, Problem};
+
 /// Why a request is answered by the gateway itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {
@@ -59,7 +61,7 @@ impl Rejection {
     }
 
     /// The protocol's error code for the same refusal over a socket.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> ErrorCode {
         match self {
             Self::BadRequest(_)
             | Self::MethodNotAllowed
@@ -67,16 +69,15 @@ impl Rejection {
             | Self::ExpectationFailed
             | Self::UpgradeRequired
             | Self::UnknownTransferCoding
-            | Self::ClientGone => "bad_request",
-            Self::Unauthorized(_) => "unauthorized",
-            Self::Forbidden(_) => "forbidden",
-            Self::NotFound(_) => "not_found",
-            Self::TooLarge => "too_large",
-            Self::RateLimited { .. } => "rate_limited",
-            Self::UpstreamUnreachable(_) | Self::UpstreamBroken(_) => "upstream_error",
-            Self::UpstreamTimeout(_) => "upstream_timeout",
-            Self::Busy => "unavailable",
-            Self::Internal => "internal",
+            | Self::ClientGone => ErrorCode::BadRequest,
+            Self::Unauthorized(_) => ErrorCode::Unauthorized,
+            Self::Forbidden(_) => ErrorCode::Forbidden,
+            Self::NotFound(_) => ErrorCode::NotFound,
+            Self::TooLarge => ErrorCode::TooLarge,
+            Self::RateLimited { .. } => ErrorCode::RateLimited,
+            Self::UpstreamUnreachable(_) | Self::UpstreamBroken(_) => ErrorCode::UpstreamError,
+            Self::UpstreamTimeout(_) => ErrorCode::UpstreamTimeout,
+            Self::Busy | Self::Internal => ErrorCode::Unavailable,
         }
     }
 
@@ -173,4 +174,11 @@ impl Rejection {
 /// Rounded up: a client that keeps to it must not come a moment too early.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+impl From<&Rejection> for Problem {
+    fn from(rejection: &Rejection) -> Self {
+        let retry_after = rejection.retry_after().map(|wait| wait.as_secs().max(1));
+        Problem { retry_after, ..Problem::new(rejection.code(), rejection.detail()) }
+    }
 }

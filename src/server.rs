@@ -12,10 +12,13 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::connections::Connections;
+use crate::gate::auth::{self, Authenticator};
 use crate::gate::{self, Gate};
+use crate::hub::mail::Mailbox;
 use crate::route::{Routes, Rule};
+use crate::uri::PathKey;
 use crate::worker::{self, Shared};
-use crate::{gateway, session, upstream};
+use crate::{channel, gateway, hub, session, upstream};
 
 /// Connections that the kernel keeps for a worker that is busy.
 const BACKLOG: i32 = 1024;
@@ -34,8 +37,11 @@ pub struct Options {
     pub gateway: gateway::Options,
     pub upstream: upstream::Options,
     pub gate: gate::Options,
+    pub auth: auth::Options,
     pub session: session::Options,
+    pub hub: hub::Options,
     pub routes: Vec<Rule>,
+    pub channels: Vec<channel::Rule>,
 }
 
 impl Default for Options {
@@ -49,8 +55,11 @@ impl Default for Options {
             gateway: gateway::Options::default(),
             upstream: upstream::Options::default(),
             gate: gate::Options::default(),
+            auth: auth::Options::default(),
             session: session::Options::default(),
+            hub: hub::Options::default(),
             routes: Vec::new(),
+            channels: vec![channel::Rule::open()],
         }
     }
 }
@@ -75,10 +84,20 @@ impl Server {
         let address = listeners[0].local_addr()?;
         let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidInput, error);
         let gate = Gate::new(&options.gate).map_err(|error| invalid(error.to_string()))?;
+        let authenticator =
+            Authenticator::new(&options.auth).map_err(|error| invalid(error.to_string()))?;
+        let routes = Routes::new(options.routes.clone())
+            .map_err(|(number, error)| invalid(format!("route {}: {error}", number + 1)))?;
+        let logouts = options.auth.logout.iter();
+        let logouts = logouts.map(|(method, path)| (method.clone(), PathKey::of(path))).collect();
         let shared = Arc::new(Shared {
             workers: workers.get(),
             gate: Arc::new(gate),
-            routes: Arc::new(Routes::default()),
+            authenticator: Arc::new(authenticator),
+            routes: Arc::new(routes),
+            channels: options.channels.clone().into(),
+            logouts,
+            mail: (0..workers.get()).map(|_| Mailbox::default()).collect(),
             connections: Connections::new(options.connections, options.connections_per_address),
             drain: CancellationToken::new(),
             stop: CancellationToken::new(),

@@ -287,11 +287,7 @@ fn failure(broken: Broken, progress: Option<&Progress>) -> Failure {
 }
 
 fn kind(error: hyper::Error) -> Kind {
-    if error.is_parse() || error.is_user() {
-        Kind::BadResponse(error)
-    } else {
-        Kind::Reset(error)
-    }
+    if error.is_parse() || error.is_user() { Kind::BadResponse(error) } else { Kind::Reset(error) }
 }
 
 fn stream(answer: Response<Incoming>, lease: Lease) -> Response<ResponseBody> {
@@ -370,7 +366,11 @@ enum Connection {
     Pooled(Lease),
     /// Not to be used again.
     Once(Lease),
-    Driven { _driver: Driver, _sender: http1::SendRequest<RequestBody>, _permit: pool::Permit },
+    Driven {
+        _driver: Driver,
+        _sender: http1::SendRequest<RequestBody>,
+        _permit: pool::Permit,
+    },
 }
 
 impl Download {

@@ -17,16 +17,19 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::channel;
 use crate::connections::{Connections, Slot};
 use crate::downstream::{Downstream, Speaks};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Logout};
 use crate::gate::Gate;
+use crate::gate::auth::Authenticator;
 use crate::gateway::{self, Gateway, Peer};
 use crate::headers::Via;
 use crate::hub::Hub;
+use crate::hub::mail::Mailbox;
 use crate::route::Routes;
 use crate::server::Options;
-use crate::session::Sessions;
+use crate::session::{self, Sessions};
 use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
@@ -51,7 +54,12 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) workers: usize,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) routes: Arc<Routes>,
+    pub(crate) channels: Arc<[channel::Rule]>,
+    pub(crate) logouts: Arc<[Logout]>,
+    /// One mailbox for each worker.
+    pub(crate) mail: Arc<[Mailbox]>,
     pub(crate) connections: Connections,
     /// No new connections and requests; those that are there may finish.
     pub(crate) drain: CancellationToken,
@@ -66,8 +74,15 @@ pub(crate) async fn run(
     shared: Arc<Shared>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let worker = Worker::new(Arc::clone(&shared));
-    let ticking = tokio::task::spawn_local(tick(number, Rc::clone(&worker)));
+    let worker = Worker::new(number, Arc::clone(&shared));
+    let services = [
+        tokio::task::spawn_local(tick(number, Rc::clone(&worker))),
+        tokio::task::spawn_local(Rc::clone(&worker.sessions).run()),
+        tokio::task::spawn_local({
+            let sessions = Rc::clone(&worker.sessions);
+            Rc::clone(&worker.hub).run(move |news| sessions.tell(news))
+        }),
+    ];
     tokio::select! {
         () = Rc::clone(&worker).accept(listener) => (),
         () = shared.stop.cancelled() => return Ok(()),
@@ -84,7 +99,7 @@ pub(crate) async fn run(
         }
         () = shared.stop.cancelled() => (),
     }
-    ticking.abort();
+    services.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
 }
 
@@ -107,6 +122,7 @@ struct Worker {
     http1: http1::Builder,
     http2: http2::Builder<Local>,
     upstream: Rc<Upstream>,
+    hub: Rc<Hub>,
     sessions: Rc<Sessions>,
     gateway: Rc<Gateway>,
     /// Connections, tunnels, and writes that outlive their client.
@@ -114,20 +130,41 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>) -> Rc<Self> {
+    fn new(number: usize, shared: Arc<Shared>) -> Rc<Self> {
         let options = &shared.options;
         let tasks = TaskTracker::new();
         let upstream = Rc::new(Upstream::new(options.upstream.clone(), shared.workers));
-        let hub = Rc::new(Hub);
+        let via = options.gateway.via.as_deref().and_then(Via::new);
+        let hub = Hub::new(
+            number,
+            Arc::clone(&shared.mail),
+            Arc::clone(&shared.routes),
+            Rc::clone(&upstream),
+            via.clone(),
+            options.hub.clone(),
+        );
         let exchange = Rc::new(Exchange::new(
             Rc::clone(&upstream),
             Rc::clone(&hub),
             Arc::clone(&shared.routes),
-            options.gateway.via.as_deref().and_then(Via::new),
+            via,
+            Arc::clone(&shared.logouts),
             tasks.clone(),
         ));
-        let sessions =
-            Rc::new(Sessions::new(options.session.clone(), Rc::clone(&hub), Rc::clone(&exchange)));
+        let services = session::Services {
+            options: options.session.clone(),
+            hub: Rc::clone(&hub),
+            exchange: Rc::clone(&exchange),
+            gate: Arc::clone(&shared.gate),
+            authenticator: Arc::clone(&shared.authenticator),
+            verifies: options.auth.verify.is_some() || options.auth.jwt.is_some(),
+            auth_required: options.auth.required,
+            routes: Arc::clone(&shared.routes),
+            channels: Arc::clone(&shared.channels),
+            credential_headers: options.hub.credential_headers.clone(),
+            tasks: tasks.clone(),
+        };
+        let sessions = Sessions::new(number, services);
         let gateway = Rc::new(Gateway::new(
             &options.gateway,
             Arc::clone(&shared.gate),
@@ -136,7 +173,7 @@ impl Worker {
             tasks.clone(),
         ));
         let (http1, http2) = (http1_builder(&options.gateway), http2_builder(&options.gateway));
-        Rc::new(Self { shared, http1, http2, upstream, sessions, gateway, tasks })
+        Rc::new(Self { shared, http1, http2, upstream, hub, sessions, gateway, tasks })
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
@@ -289,8 +326,5 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
 /// The others mean that accepting as such does not work, and would fail again at once.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(
-        error.kind(),
-        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-    )
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

@@ -19,7 +19,9 @@ fn a_request_and_its_answer_pass_with_the_names_as_they_were_written() {
     assert_eq!(request.one("x-forwarded-for").as_deref(), Some("127.0.0.1"));
     assert_eq!(request.one("x-forwarded-proto").as_deref(), Some("http"));
     assert_eq!(request.one("x-forwarded-host").as_deref(), Some("api.example"));
-    api.send("HTTP/1.1 201 Made For You\r\nX-Camel: 2\r\nETag: \"1\"\r\nContent-Length: 2\r\n\r\nok");
+    api.send(
+        "HTTP/1.1 201 Made For You\r\nX-Camel: 2\r\nETag: \"1\"\r\nContent-Length: 2\r\n\r\nok",
+    );
     let answer = client.message();
     assert_eq!(answer.start, "HTTP/1.1 201 Made For You");
     assert!(answer.headers.contains(&("X-Camel".into(), b"2".to_vec())), "{answer:?}");

@@ -26,7 +26,9 @@ fn a_request_arrives_as_http_1_1_for_the_clients_authority() {
     assert_eq!(request.one("x-forwarded-host").as_deref(), Some("api.example"));
     assert_eq!(request.one("via").as_deref(), Some("2.0 pogo"));
     assert_eq!(request.one("transfer-encoding"), None);
-    api.send("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nX-A: 1\r\nContent-Length: 5\r\n\r\nhello");
+    api.send(
+        "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nX-A: 1\r\nContent-Length: 5\r\n\r\nhello",
+    );
     let (answer, _) = answer.join().unwrap().unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["x-a"], "1");

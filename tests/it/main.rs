@@ -4,6 +4,7 @@
 mod harness;
 
 mod abort;
+mod bind;
 mod drain;
 mod errors;
 mod forward;

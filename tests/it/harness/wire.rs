@@ -96,9 +96,7 @@ impl Wire {
 
     /// Ends the connection with a reset.
     pub fn reset(self) {
-        socket2::SockRef::from(&self.stream)
-            .set_linger(Some(std::time::Duration::ZERO))
-            .unwrap();
+        socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
     /// The head of the next message.
@@ -115,8 +113,8 @@ impl Wire {
     pub fn message(&mut self) -> Message {
         let mut message = self.head();
         let answer = message.start.starts_with("HTTP/");
-        let bodiless = answer
-            && (self.answers_head || matches!(message.status(), 100..=199 | 204 | 304));
+        let bodiless =
+            answer && (self.answers_head || matches!(message.status(), 100..=199 | 204 | 304));
         if bodiless {
             return message;
         }
