@@ -6,12 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use crate::connections::Slot;
 
@@ -37,13 +39,17 @@ pub struct Downstream {
     slot: Slot,
     framing: Arc<Framing>,
     line: LineStart,
+    stall: Stall,
 }
 
 impl Downstream {
     /// Reads until the first bytes tell what the client speaks; `None` when it left before.
+    ///
+    /// From then on the client may leave what is written to it untaken for `patience`.
     pub async fn listen(
         mut tcp: TcpStream,
         slot: Slot,
+        patience: Duration,
     ) -> io::Result<Option<(Speaks, Downstream)>> {
         let mut ahead = BytesMut::with_capacity(FIRST_READ);
         loop {
@@ -64,6 +70,7 @@ impl Downstream {
                 slot,
                 framing: Arc::default(),
                 line: LineStart::default(),
+                stall: Stall { patience, timer: None },
             };
             match speaks {
                 Speaks::Http1 => this.line.scan(&this.ahead, &this.framing),
@@ -129,7 +136,8 @@ impl Write for Downstream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.tcp).poll_write(cx, buf);
+        self.stall.judge(polled, cx)
     }
 
     fn poll_write_vectored(
@@ -137,7 +145,8 @@ impl Write for Downstream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        self.stall.judge(polled, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -150,6 +159,33 @@ impl Write for Downstream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+/// How long a client has taken nothing of what is written to it.
+#[derive(Debug)]
+struct Stall {
+    patience: Duration,
+    /// Runs while the socket is full.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    fn judge(
+        &mut self,
+        polled: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if polled.is_ready() {
+            if self.timer.is_some() {
+                self.timer = None;
+            }
+            return polled;
+        }
+        let patience = self.patience;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")))
     }
 }
 

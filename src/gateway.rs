@@ -30,7 +30,8 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// For a request's head; and for the wait between two requests.
     pub header_read: Duration,
-    /// The window over which a body must keep a least pace of 8 bytes per second.
+    /// The window over which a body must keep a least pace of 8 bytes per second; and how long a
+    /// client may take nothing of an answer.
     pub request_idle: Duration,
     /// The largest body of a request; 0 is no limit.
     pub body_bytes: u64,

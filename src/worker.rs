@@ -214,10 +214,9 @@ impl Worker {
 
     async fn converse(&self, stream: TcpStream, slot: Slot, peer: Peer) -> Result<(), Ended> {
         stream.set_nodelay(true)?;
-        let first_bytes = tokio::time::timeout(
-            self.shared.options.gateway.header_read,
-            Downstream::listen(stream, slot),
-        );
+        let options = &self.shared.options.gateway;
+        let first_bytes = Downstream::listen(stream, slot, options.request_idle);
+        let first_bytes = tokio::time::timeout(options.header_read, first_bytes);
         let heard = tokio::select! {
             heard = first_bytes => heard.map_err(|_| Ended::Silent)??,
             () = self.shared.drain.cancelled() => return Ok(()),
