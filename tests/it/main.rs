@@ -18,6 +18,7 @@ mod http2;
 mod limits;
 mod pool;
 mod slow;
+mod start;
 mod streaming;
 mod target;
 mod upgrade;
