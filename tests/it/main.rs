@@ -1,19 +1,25 @@
 //! Sentences through the front door: a real Pogo on a free port, a scripted upstream behind it and
 //! clients that write every byte themselves.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod harness;
 
 mod abort;
 mod bind;
 mod drain;
 mod errors;
+mod expect;
 mod forward;
 mod framing;
 mod hop_by_hop;
 mod host;
+mod http2;
+mod limits;
 mod model;
 mod pool;
 mod slow;
+mod start;
 mod streaming;
 mod target;
 mod upgrade;
