@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use pogo::config::{self, Given, Log, LogFormat, LogLevel, Options, Sources};
+use pogo::config::{self, Given, Log, LogFormat, LogLevel, Sources};
+use pogo::server::{Options, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -124,11 +125,16 @@ fn check(sources: &Sources) -> ExitCode {
 }
 
 fn serve(sources: &Sources) -> ExitCode {
-    let options = match config::load(sources).and_then(config::Loaded::into_options) {
+    let loaded = match config::load(sources) {
+        Ok(loaded) => loaded,
+        Err(fault) => return fail(fault, EXIT_CONFIGURATION),
+    };
+    let log = loaded.config().log;
+    let options = match loaded.into_options() {
         Ok(options) => options,
         Err(fault) => return fail(fault, EXIT_CONFIGURATION),
     };
-    start_log(options.log);
+    start_log(log);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start: {error}"), EXIT_FAILURE),
@@ -161,15 +167,17 @@ fn start_log(log: Log) {
 /// Serves until SIGTERM or SIGINT, drains, and leaves; a second signal leaves at once.
 async fn until_signalled(options: Options) -> Result<ExitCode, String> {
     let mut signals = Signals::listen().map_err(|error| format!("cannot take signals: {error}"))?;
-    let listen = options.listen;
+    let (listen, upstream) = (options.listen, options.upstream.origin.clone());
     let server =
-        start_server(options).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+        Server::start(options).map_err(|error| format!("cannot serve on {listen}: {error}"))?;
+    tracing::info!(address = %server.address(), %upstream, "listening");
     signals.next().await;
     tracing::info!("draining; a second signal ends at once");
     let drained = tokio::task::spawn_blocking(move || server.drain());
     tokio::select! {
         ended = drained => match ended {
-            Ok(()) => Ok(ExitCode::SUCCESS),
+            Ok(Ok(())) => Ok(ExitCode::SUCCESS),
+            Ok(Err(error)) => Err(format!("a worker failed: {error}")),
             Err(error) => Err(format!("the drain failed: {error}")),
         },
         // Not a return: the runtime would wait for the drain's thread.
@@ -196,24 +204,4 @@ impl Signals {
             _ = self.interrupt.recv() => SignalKind::interrupt(),
         }
     }
-}
-
-// WIRING: `pogo::server::Server` takes the place of everything below.
-
-struct Server {
-    listener: std::net::TcpListener,
-}
-
-impl Server {
-    fn drain(self) {
-        drop(self.listener);
-    }
-}
-
-fn start_server(options: Options) -> std::io::Result<Server> {
-    let Options { listen, upstream, .. } = options;
-    let listener = std::net::TcpListener::bind(listen)?;
-    let address = listener.local_addr()?;
-    tracing::info!(%address, upstream = %upstream.origin, "listening");
-    Ok(Server { listener })
 }

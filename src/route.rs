@@ -60,3 +60,68 @@ impl Default for Rule {
         }
     }
 }
+
+/// Every rule, found by path.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    rules: Vec<Rule>,
+    router: matchit::Router<usize>,
+    implied: Rule,
+}
+
+/// A path's rule, with the parameters that its pattern took from the path.
+#[derive(Debug)]
+pub struct Route<'r> {
+    pub rule: &'r Rule,
+    params: Vec<(String, String)>,
+}
+
+impl Routes {
+    /// Refuses patterns that matchit cannot tell apart, with the number of the rule.
+    pub fn new(rules: Vec<Rule>) -> Result<Self, (usize, matchit::InsertError)> {
+        let mut router = matchit::Router::new();
+        for (number, rule) in rules.iter().enumerate() {
+            router.insert(rule.path.as_str(), number).map_err(|error| (number, error))?;
+        }
+        Ok(Self { rules, router, implied: Rule::default() })
+    }
+
+    /// The rule of a request target; its query does not count.
+    pub fn of<'r>(&'r self, target: &str) -> Route<'r> {
+        let path = target.split('?').next().unwrap_or_default();
+        if self.rules.is_empty() {
+            return Route { rule: &self.implied, params: Vec::new() };
+        }
+        let trimmed = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
+        match self.router.at(path).or_else(|_| self.router.at(trimmed)) {
+            Ok(found) => Route {
+                rule: &self.rules[*found.value],
+                params: found.params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            },
+            Err(_) => Route { rule: &self.implied, params: Vec::new() },
+        }
+    }
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self { rules: Vec::new(), router: matchit::Router::new(), implied: Rule::default() }
+    }
+}
+
+impl Route<'_> {
+    pub fn affects(&self) -> Vec<String> {
+        self.rule.affects.iter().map(|template| self.fill(template)).collect()
+    }
+
+    pub fn affects_only(&self) -> Option<Vec<String>> {
+        let only = self.rule.affects_only.as_ref()?;
+        Some(only.iter().map(|template| self.fill(template)).collect())
+    }
+
+    fn fill(&self, template: &str) -> String {
+        self.params.iter().fold(template.to_owned(), |filled, (name, value)| {
+            filled.replace(&format!("{{{name}}}"), value)
+        })
+    }
+}

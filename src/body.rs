@@ -1,0 +1,310 @@
+//! A request's body on its way to the upstream: streamed, counted, and never waited for without end.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep};
+
+use crate::headers;
+
+/// The least average pace of a client's body over each window, in bytes per second: below it a
+/// connection is being held open rather than used.
+const LEAST_BYTES_PER_SECOND: u64 = 8;
+
+/// What a client did wrong while it sent a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The framing is broken.
+    Malformed,
+    /// More bytes than the limit.
+    TooLarge,
+    /// Fewer bytes than a client that means it would send.
+    Slow,
+    /// The client went away before the end.
+    Aborted,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "the request body is malformed",
+            Self::TooLarge => "the request body is too large",
+            Self::Slow => "the request body came too slowly",
+            Self::Aborted => "the client went away",
+        })
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// What a client's body is held to.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes; 0 is no limit.
+    pub bytes: u64,
+    /// The window over which the least pace is measured.
+    pub window: Duration,
+}
+
+/// How far a body has come, for whoever waits for the answer to it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    fault: Cell<Option<Fault>>,
+    /// When the upstream last took a frame.
+    taken: Cell<Option<Instant>>,
+    /// The upstream wants more and the client has not sent it.
+    awaits_client: Cell<bool>,
+}
+
+impl Progress {
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault.get()
+    }
+
+    pub(crate) fn last_taken(&self) -> Option<Instant> {
+        self.taken.get()
+    }
+
+    pub(crate) fn awaits_client(&self) -> bool {
+        self.awaits_client.get()
+    }
+}
+
+/// The body of a request to the upstream.
+#[derive(Debug)]
+pub enum RequestBody {
+    Empty,
+    Full(Bytes),
+    Incoming(Upload),
+}
+
+impl RequestBody {
+    /// Takes a client's body in, unless it has none.
+    pub fn incoming(body: Incoming, limits: Limits) -> Self {
+        if body.is_end_stream() { Self::Empty } else { Self::Incoming(Upload::new(body, limits)) }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Incoming(_) => false,
+        }
+    }
+
+    pub(crate) fn progress(&self) -> Option<Rc<Progress>> {
+        match self {
+            Self::Empty | Self::Full(_) => None,
+            Self::Incoming(upload) => Some(Rc::clone(&upload.progress)),
+        }
+    }
+}
+
+impl From<Bytes> for RequestBody {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Incoming(upload) => upload.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Incoming(upload) => upload.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Incoming(upload) => upload.inner.size_hint(),
+        }
+    }
+}
+
+/// A client's body as it arrives.
+#[derive(Debug)]
+pub struct Upload {
+    inner: Incoming,
+    limits: Limits,
+    total: u64,
+    pace: Pace,
+    progress: Rc<Progress>,
+}
+
+impl Upload {
+    fn new(inner: Incoming, limits: Limits) -> Self {
+        Self { inner, limits, total: 0, pace: Pace::new(limits.window), progress: Rc::default() }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        self.progress.awaits_client.set(polled.is_pending());
+        if polled.is_pending() {
+            ready!(self.pace.poll_too_slow(cx));
+            return self.fail(Fault::Slow);
+        }
+        self.progress.taken.set(Some(Instant::now()));
+        match ready!(polled) {
+            None => Poll::Ready(None),
+            Some(Err(error)) => self.fail(fault_of(&error)),
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.pace.arrived(bytes);
+                self.total += bytes;
+                if self.limits.bytes > 0 && self.total > self.limits.bytes {
+                    return self.fail(Fault::TooLarge);
+                }
+                Poll::Ready(Some(Ok(headers::only_lawful_trailers(frame))))
+            }
+        }
+    }
+
+    fn fail(&self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        self.progress.fault.set(Some(fault));
+        Poll::Ready(Some(Err(fault)))
+    }
+}
+
+/// hyper reports broken framing as an `InvalidData`/`InvalidInput` cause; the end of the stream
+/// and a reset as other kinds.
+fn fault_of(error: &hyper::Error) -> Fault {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind::{InvalidData, InvalidInput};
+            return match io.kind() {
+                InvalidData | InvalidInput => Fault::Malformed,
+                _ => Fault::Aborted,
+            };
+        }
+        cause = error.source();
+    }
+    Fault::Aborted
+}
+
+/// The clock of a slow body. It runs only while the client is waited for: the time that the
+/// upstream takes is not the client's.
+#[derive(Debug)]
+struct Pace {
+    window: Duration,
+    waited: Duration,
+    bytes: u64,
+    since: Option<Instant>,
+    /// Made at the first wait: most bodies are there when they are asked for.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pace {
+    fn new(window: Duration) -> Self {
+        Self { window, waited: Duration::ZERO, bytes: 0, since: None, timer: None }
+    }
+
+    fn arrived(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
+    }
+
+    /// Ready when a window has passed with too little in it.
+    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let since = match self.since {
+                Some(since) => since,
+                None => {
+                    let now = Instant::now();
+                    self.since = Some(now);
+                    let deadline = now + self.window.saturating_sub(self.waited);
+                    match &mut self.timer {
+                        Some(timer) => timer.as_mut().reset(deadline),
+                        None => self.timer = Some(Box::pin(tokio::time::sleep_until(deadline))),
+                    }
+                    now
+                }
+            };
+            if let Some(timer) = &mut self.timer {
+                ready!(timer.as_mut().poll(cx));
+            }
+            self.waited += since.elapsed();
+            self.since = None;
+            let least = self.waited.as_millis() as u64 * LEAST_BYTES_PER_SECOND / 1000;
+            if self.bytes < least {
+                return Poll::Ready(());
+            }
+            self.bytes = 0;
+            self.waited = Duration::ZERO;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn too_slow(pace: &mut Pace) {
+        std::future::poll_fn(|cx| pace.poll_too_slow(cx)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_client_is_too_slow_after_one_window() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(Duration::from_secs(10));
+        too_slow(&mut pace).await;
+        assert_eq!(begin.elapsed().as_secs(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_keeps_the_least_pace_is_never_too_slow() {
+        let mut pace = Pace::new(Duration::from_secs(10));
+        for _ in 0..60 {
+            let wait = tokio::time::timeout(Duration::from_secs(1), too_slow(&mut pace));
+            assert!(wait.await.is_err());
+            pace.arrived(LEAST_BYTES_PER_SECOND);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_of_a_byte_a_second_is_too_slow() {
+        let mut pace = Pace::new(Duration::from_secs(10));
+        let mut seconds = 0;
+        while tokio::time::timeout(Duration::from_secs(1), too_slow(&mut pace)).await.is_err() {
+            pace.arrived(1);
+            seconds += 1;
+            assert!(seconds < 30);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_the_upstream_takes_is_not_the_clients() {
+        let mut pace = Pace::new(Duration::from_secs(10));
+        let wait = tokio::time::timeout(Duration::from_secs(1), too_slow(&mut pace));
+        assert!(wait.await.is_err());
+        pace.arrived(1);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        let wait = tokio::time::timeout(Duration::from_secs(8), too_slow(&mut pace));
+        assert!(wait.await.is_err());
+    }
+}

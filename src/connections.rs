@@ -1,0 +1,121 @@
+//! How many connections there are, in all and from each address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Counts the connections of the whole node. A clone counts with the same counters.
+#[derive(Debug, Clone)]
+pub struct Connections(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    limit: usize,
+    limit_per_address: usize,
+    /// Locked once when a connection opens and once when it closes.
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: usize,
+    /// An address without a connection has no entry, so that the map is bounded by `limit`.
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// Which limit a new connection would break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exceeded {
+    Total,
+    Address,
+}
+
+impl Connections {
+    /// 0 is no limit.
+    pub fn new(limit: usize, limit_per_address: usize) -> Self {
+        Self(Arc::new(Counts { limit, limit_per_address, open: Mutex::default() }))
+    }
+
+    /// Takes a place for a connection from `address`. A connection of an address that is
+    /// `exempt` counts in all, and alone is never too many.
+    pub fn open(&self, address: IpAddr, exempt: bool) -> Result<Slot, Exceeded> {
+        let address = one_customer(address);
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.limit > 0 && open.total >= self.0.limit {
+            return Err(Exceeded::Total);
+        }
+        let limit = if exempt { 0 } else { self.0.limit_per_address };
+        let count = open.by_address.entry(address).or_default();
+        if limit > 0 && *count >= limit {
+            return Err(Exceeded::Address);
+        }
+        *count += 1;
+        open.total += 1;
+        Ok(Slot { counts: Arc::clone(&self.0), address })
+    }
+
+    pub fn total(&self) -> usize {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner).total
+    }
+}
+
+/// A connection's place; dropping it frees the place.
+#[derive(Debug)]
+pub struct Slot {
+    counts: Arc<Counts>,
+    address: IpAddr,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut open = self.counts.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.total -= 1;
+        if let Some(count) = open.by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// IPv6 customers are given a /64, and may come from any address in it.
+fn one_customer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_closed_connection_makes_room_and_leaves_nothing_behind() {
+        let connections = Connections::new(2, 1);
+        let first = connections.open(address("192.0.2.1"), false).unwrap();
+        assert_eq!(connections.open(address("192.0.2.1"), false).unwrap_err(), Exceeded::Address);
+        let second = connections.open(address("192.0.2.2"), false).unwrap();
+        assert_eq!(connections.open(address("192.0.2.3"), false).unwrap_err(), Exceeded::Total);
+        drop((first, second));
+        assert_eq!(connections.total(), 0);
+        assert!(connections.0.open.lock().unwrap().by_address.is_empty());
+    }
+
+    #[test]
+    fn a_whole_ipv6_network_is_one_address() {
+        let connections = Connections::new(0, 1);
+        let _first = connections.open(address("2001:db8::1"), false).unwrap();
+        assert!(connections.open(address("2001:db8::2"), false).is_err());
+        assert!(connections.open(address("2001:db8:0:1::1"), false).is_ok());
+        assert!(connections.open(address("2001:db8::3"), true).is_ok());
+    }
+}

@@ -1,0 +1,191 @@
+//! One request of a client, forwarded, and what it may have changed made known.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Request, Response};
+use tokio_util::task::TaskTracker;
+
+use crate::audience::is_credential;
+use crate::body::Fault;
+use crate::change;
+use crate::headers::{self, ClientAddress, Via};
+use crate::hub::Hub;
+use crate::hub::mail::Credentials;
+use crate::rejection::Rejection;
+use crate::route::Routes;
+use crate::upstream::{Failure, Kind, Switch, Tunnel, Upstream};
+use crate::uri::PathKey;
+
+pub use crate::body::RequestBody;
+pub use crate::upstream::ResponseBody;
+
+/// A route whose success ends the sessions of the request's credential.
+pub type Logout = (Method, PathKey);
+
+/// One worker's exchanges with the upstream.
+pub struct Exchange {
+    upstream: Rc<Upstream>,
+    hub: Rc<Hub>,
+    routes: Arc<Routes>,
+    via: Option<Via>,
+    logouts: Arc<[Logout]>,
+    /// Writes that go on although their client has left.
+    tasks: TaskTracker,
+}
+
+impl Exchange {
+    pub fn new(
+        upstream: Rc<Upstream>,
+        hub: Rc<Hub>,
+        routes: Arc<Routes>,
+        via: Option<Via>,
+        logouts: Arc<[Logout]>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self { upstream, hub, routes, via, logouts, tasks }
+    }
+
+    /// Forwards a request and returns its answer, after what it touched was announced.
+    ///
+    /// Dropping the future of a safe request cancels it upstream. An unsafe one goes on, because
+    /// the upstream may act on it whoever is still there to hear.
+    pub async fn run(
+        self: &Rc<Self>,
+        request: Request<RequestBody>,
+        client: &ClientAddress,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let request = self.outgoing(request, client)?;
+        let answer = if change::is_write(request.method()) {
+            let this = Rc::clone(self);
+            let write = self.tasks.spawn_local(async move { this.write(request).await });
+            write.await.map_err(|_| Rejection::Internal)?
+        } else {
+            self.upstream.send(request).await.map_err(Rejection::from)
+        };
+        self.incoming(answer?)
+    }
+
+    /// Asks the upstream to speak WebSocket with the client.
+    pub async fn upgrade(
+        &self,
+        request: Request<RequestBody>,
+        client: &ClientAddress,
+    ) -> Result<Upgrade, Rejection> {
+        let mut request = self.outgoing(request, client)?;
+        headers::switch_to_websocket(request.headers_mut());
+        match self.upstream.upgrade(request).await.map_err(Rejection::from)? {
+            Switch::Answered(answer) => self.incoming(answer).map(Upgrade::Refused),
+            Switch::Switched { head, upstream } => {
+                if !headers::lists(head.headers(), http::header::UPGRADE, b"websocket") {
+                    return Err(Rejection::UpstreamBroken("switched to another protocol".into()));
+                }
+                let (mut parts, ()) = head.into_parts();
+                headers::to_client(&mut parts, self.via.as_ref()).map_err(bad_answer)?;
+                headers::switch_to_websocket(&mut parts.headers);
+                let answer = Response::from_parts(parts, ResponseBody::Empty);
+                Ok(Upgrade::Switched { answer, upstream })
+            }
+        }
+    }
+
+    fn outgoing(
+        &self,
+        request: Request<RequestBody>,
+        client: &ClientAddress,
+    ) -> Result<Request<RequestBody>, Rejection> {
+        let (mut parts, body) = request.into_parts();
+        let (via, host) = (self.via.as_ref(), self.upstream.host());
+        headers::to_upstream(&mut parts, !body.is_empty(), client, via, host)?;
+        Ok(Request::from_parts(parts, body))
+    }
+
+    fn incoming(
+        &self,
+        answer: Response<ResponseBody>,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let (mut parts, body) = answer.into_parts();
+        if parts.status.is_informational() {
+            return Err(Rejection::UpstreamBroken("switched protocols unasked".into()));
+        }
+        headers::to_client(&mut parts, self.via.as_ref()).map_err(bad_answer)?;
+        Ok(Response::from_parts(parts, body))
+    }
+
+    async fn write(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let method = request.method().clone();
+        let target = request.uri().clone();
+        let logout = self.logged_out_by(&request);
+        let outcome = self.upstream.send(request).await;
+        let target = target.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+        match &outcome {
+            Ok(answer) => {
+                if let Some(credentials) = logout.filter(|_| answer.status().is_success()) {
+                    self.hub.logged_out(credentials);
+                }
+                self.announce(&method, target, Some(answer));
+            }
+            Err(Failure { may_have_been_seen: true, .. }) => self.announce(&method, target, None),
+            Err(_) => (),
+        }
+        outcome.map_err(Rejection::from)
+    }
+
+    /// The credentials that the request ends if it succeeds.
+    fn logged_out_by(&self, request: &Request<RequestBody>) -> Option<Credentials> {
+        if self.logouts.is_empty() {
+            return None;
+        }
+        let path = PathKey::of(request.uri().path());
+        let is_logout =
+            self.logouts.iter().any(|(method, at)| method == request.method() && *at == path);
+        is_logout.then(|| {
+            let configured = &self.hub.options().credential_headers;
+            let fields = request.headers().iter();
+            let credentials = fields.filter(|(name, _)| is_credential(name, configured));
+            credentials.map(|(name, value)| (name.clone(), value.clone())).collect()
+        })
+    }
+
+    fn announce(&self, method: &Method, target: &str, answer: Option<&Response<ResponseBody>>) {
+        let nothing = HeaderMap::new();
+        let headers = answer.map_or(&nothing, Response::headers);
+        let status = answer.map(Response::status);
+        if let Some(change) = change::touched(method, target, status, headers, &self.routes) {
+            self.hub.changed(change);
+        }
+    }
+}
+
+/// What became of a request to speak WebSocket.
+#[derive(Debug)]
+pub enum Upgrade {
+    Switched { answer: Response<ResponseBody>, upstream: Tunnel },
+    Refused(Response<ResponseBody>),
+}
+
+fn bad_answer(headers::BadAnswer::UnknownTransferCoding: headers::BadAnswer) -> Rejection {
+    Rejection::UpstreamBroken("unknown transfer coding".into())
+}
+
+/// From each way to get no answer to what the client is told.
+impl From<Failure> for Rejection {
+    fn from(failure: Failure) -> Self {
+        match failure.kind {
+            Kind::Connect(error) => Self::UpstreamUnreachable(error.to_string()),
+            Kind::ConnectTimeout => Self::UpstreamTimeout("connecting"),
+            Kind::ResponseTimeout => Self::UpstreamTimeout("answering"),
+            Kind::Reset(error) | Kind::BadResponse(error) => {
+                Self::UpstreamBroken(error.to_string())
+            }
+            Kind::Busy => Self::Busy,
+            Kind::RequestBody(Fault::Malformed) => Self::BadRequest("malformed body"),
+            Kind::RequestBody(Fault::TooLarge) => Self::TooLarge,
+            Kind::RequestBody(Fault::Slow) => Self::SlowBody,
+            Kind::RequestBody(Fault::Aborted) => Self::ClientGone,
+        }
+    }
+}

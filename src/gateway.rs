@@ -1,0 +1,280 @@
+//! The life of one HTTP request, top to bottom.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{Method, Request, Response, Uri, request};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tokio::io::AsyncWriteExt;
+use tokio_util::task::TaskTracker;
+
+use crate::body::Limits;
+use crate::connections::Slot;
+use crate::downstream::Downstream;
+use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
+use crate::gate::Gate;
+use crate::headers::{self, ClientAddress};
+use crate::rejection::Rejection;
+use crate::session::{self, Opening, Sessions};
+use crate::upstream::Tunnel;
+
+/// How long an accepted upgrade may take to be carried out.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// For a request's head; and for the wait between two requests.
+    pub header_read: Duration,
+    /// The window over which a body must keep a least pace of 8 bytes per second.
+    pub request_idle: Duration,
+    /// The largest body of a request; 0 is no limit.
+    pub body_bytes: u64,
+    pub header_bytes: usize,
+    pub headers: usize,
+    /// The name in `Via`; none sends no `Via`.
+    pub via: Option<String>,
+    /// Where sockets are opened; elsewhere a WebSocket passes through to the upstream.
+    pub websocket_path: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            header_read: Duration::from_secs(30),
+            request_idle: Duration::from_secs(30),
+            body_bytes: 0,
+            header_bytes: 64 * 1024,
+            headers: 128,
+            via: Some("pogo".into()),
+            websocket_path: "/".into(),
+        }
+    }
+}
+
+/// A connection's other end.
+#[derive(Debug)]
+pub struct Peer {
+    address: ClientAddress,
+    trusted: bool,
+}
+
+impl Peer {
+    pub fn new(peer: SocketAddr, gate: &Gate) -> Self {
+        let address = ClientAddress::direct(peer);
+        let trusted = gate.trusts(address.ip);
+        Self { address, trusted }
+    }
+
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.trusted
+    }
+}
+
+/// One worker's front: what every request of its connections goes through.
+pub struct Gateway {
+    limits: Limits,
+    websocket_path: String,
+    gate: Arc<Gate>,
+    exchange: Rc<Exchange>,
+    sessions: Rc<Sessions>,
+    /// Upgrades under way and tunnels.
+    tasks: TaskTracker,
+}
+
+impl Gateway {
+    pub fn new(
+        options: &Options,
+        gate: Arc<Gate>,
+        exchange: Rc<Exchange>,
+        sessions: Rc<Sessions>,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            limits: Limits { bytes: options.body_bytes, window: options.request_idle },
+            websocket_path: options.websocket_path.clone(),
+            gate,
+            exchange,
+            sessions,
+            tasks,
+        }
+    }
+
+    pub async fn serve(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        peer: Rc<Peer>,
+    ) -> Response<ResponseBody> {
+        let (method, target) = (request.method().clone(), request.uri().clone());
+        match self.answer(request, &peer).await {
+            Ok(response) => response,
+            Err(rejection) => {
+                log(&rejection, &method, &target, &peer);
+                rejection.into_response().map(ResponseBody::from)
+            }
+        }
+    }
+
+    async fn answer(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        peer: &Peer,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let (mut parts, body) = request.into_parts();
+        let behind = peer.trusted.then(|| self.behind(peer, &parts));
+        let client = behind.as_ref().unwrap_or(&peer.address);
+        self.gate.admit(client.ip).map_err(|_| Rejection::Forbidden("this address is refused"))?;
+        self.gate
+            .spend_http(client.ip)
+            .map_err(|wait| Rejection::RateLimited { retry_after: wait.retry })?;
+        lawful(&parts)?;
+        if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>()
+            && headers::wants_websocket(&parts)
+        {
+            return Box::pin(self.websocket(parts, upgrade, client)).await;
+        }
+        self.fits(&parts)?;
+        let body = RequestBody::incoming(body, self.limits);
+        self.exchange.run(Request::from_parts(parts, body), client).await
+    }
+
+    fn behind(&self, proxy: &Peer, parts: &request::Parts) -> ClientAddress {
+        let ip = self.gate.client_address(proxy.address.ip, &parts.headers);
+        proxy.address.behind(ip, &parts.headers)
+    }
+
+    /// Refuses a body that says it is too large before the upstream hears of it.
+    fn fits(&self, parts: &request::Parts) -> Result<(), Rejection> {
+        if self.limits.bytes == 0 {
+            return Ok(());
+        }
+        let declared = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        match declared.and_then(|length| length.parse::<u64>().ok()) {
+            Some(length) if length > self.limits.bytes => Err(Rejection::TooLarge),
+            _ => Ok(()),
+        }
+    }
+
+    async fn websocket(
+        self: &Rc<Self>,
+        parts: request::Parts,
+        upgrade: OnUpgrade,
+        client: &ClientAddress,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        if parts.uri.path() == self.websocket_path {
+            return self.session(parts, upgrade, client);
+        }
+        let request = Request::from_parts(parts, RequestBody::Empty);
+        match self.exchange.upgrade(request, client).await? {
+            Upgrade::Refused(answer) => Ok(answer),
+            Upgrade::Switched { answer, upstream } => {
+                self.tasks.spawn_local(async move {
+                    if let Err(error) = tunnel(upgrade, upstream).await {
+                        tracing::debug!(%error, "tunnel ended");
+                    }
+                });
+                Ok(answer)
+            }
+        }
+    }
+
+    fn session(
+        self: &Rc<Self>,
+        parts: request::Parts,
+        upgrade: OnUpgrade,
+        client: &ClientAddress,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.unwrap_or_default().to_owned();
+        if !self.gate.origin_allowed(&parts.headers, &host) {
+            return Err(Rejection::Forbidden("this origin may not open a socket"));
+        }
+        let request = Request::from_parts(parts, ());
+        let answer = session::handshake::accept(&request)?;
+        let headers = request.into_parts().0.headers;
+        let (gateway, client) = (Rc::clone(self), client.clone());
+        self.tasks.spawn_local(async move {
+            match socket(upgrade).await {
+                Ok((stream, read_ahead, slot)) => {
+                    let opening = Opening { headers, client, host, slot };
+                    gateway.sessions.open(stream, read_ahead, opening);
+                }
+                Err(error) => tracing::debug!(%error, "a socket was not opened"),
+            }
+        });
+        Ok(answer.map(|()| ResponseBody::Empty))
+    }
+}
+
+/// Refuses what a gateway must not forward.
+fn lawful(parts: &request::Parts) -> Result<(), Rejection> {
+    // RFC 9110 §9.3.6, §9.3.8: neither a tunnel to anywhere nor an echo of credentials.
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err(Rejection::MethodNotAllowed);
+    }
+    let path = parts.uri.path();
+    if path.starts_with('/') || (path == "*" && parts.method == Method::OPTIONS) {
+        return Ok(());
+    }
+    Err(Rejection::BadRequest("invalid target"))
+}
+
+/// The client's bare socket, once hyper has let go of it.
+async fn socket(upgrade: OnUpgrade) -> std::io::Result<(tokio::net::TcpStream, Bytes, Slot)> {
+    let upgraded =
+        tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await?.map_err(std::io::Error::other)?;
+    let parts = upgraded
+        .downcast::<Downstream>()
+        .map_err(|_| std::io::Error::other("not the socket that was accepted"))?;
+    Ok(parts.io.into_socket(parts.read_buf))
+}
+
+/// Carries bytes both ways until either end is done.
+async fn tunnel(client: OnUpgrade, upstream: Tunnel) -> std::io::Result<()> {
+    let (mut client, from_client, _slot) = socket(client).await?;
+    let (mut upstream, from_upstream) =
+        tokio::time::timeout(UPGRADE_TIMEOUT, upstream.into_socket()).await??;
+    upstream.write_all(&from_client).await?;
+    client.write_all(&from_upstream).await?;
+    tokio::io::copy_bidirectional(&mut client, &mut upstream).await?;
+    Ok(())
+}
+
+/// One line for each request that the gateway itself answered: no query, no credentials.
+fn log(rejection: &Rejection, method: &Method, target: &Uri, peer: &Peer) {
+    let status = rejection.status().as_u16();
+    let path = target.path();
+    let client = peer.address.ip;
+    let (code, detail, cause) = (rejection.code(), rejection.detail(), rejection.cause());
+    if rejection.status().is_server_error() {
+        tracing::warn!(%method, path, status, ?code, detail, cause, %client, "request failed");
+    } else {
+        tracing::info!(%method, path, status, ?code, detail, cause, %client, "request refused");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Version;
+
+    use super::*;
+
+    fn parts(method: Method, target: &str) -> request::Parts {
+        let request = Request::builder().method(method).uri(target).version(Version::HTTP_11);
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn neither_tunnels_nor_echoes_nor_nameless_targets_are_forwarded() {
+        assert!(lawful(&parts(Method::GET, "/a//b/../c%2F?x")).is_ok());
+        assert!(lawful(&parts(Method::OPTIONS, "*")).is_ok());
+        assert!(lawful(&parts(Method::GET, "*")).is_err());
+        assert!(lawful(&parts(Method::GET, "example.com")).is_err());
+        assert!(lawful(&parts(Method::CONNECT, "example.com:443")).is_err());
+        assert!(lawful(&parts(Method::TRACE, "/")).is_err());
+    }
+}

@@ -1,0 +1,479 @@
+//! What a gateway removes, adds and keeps (RFC 9110 §7, RFC 9112 §6, §9).
+//!
+//! Everything else passes as it came. A gateway that lets a client name `Host` or `Authorization`
+//! in `Connection` has let the client delete them, so those are never removed on a client's word.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, Entry,
+    FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
+    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{Method, Uri, Version, request, response};
+use hyper::body::Frame;
+
+use crate::rejection::Rejection;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+
+/// Who a request comes from, and how the upstream is told.
+#[derive(Debug, Clone)]
+pub struct ClientAddress {
+    /// The client behind all trusted proxies.
+    pub ip: IpAddr,
+    /// The whole `X-Forwarded-For` to send.
+    forwarded_for: HeaderValue,
+    /// The connection's other end is a proxy whose words about its client are believed.
+    trusted: bool,
+}
+
+impl ClientAddress {
+    /// A client that is connected directly.
+    pub fn direct(peer: SocketAddr) -> Self {
+        let ip = peer.ip().to_canonical();
+        Self { ip, forwarded_for: text(ip), trusted: false }
+    }
+
+    /// A client `ip` behind the trusted proxy that `self` is, as its request says.
+    pub fn behind(&self, ip: IpAddr, headers: &HeaderMap) -> Self {
+        let mut chain = Vec::new();
+        for line in headers.get_all(X_FORWARDED_FOR) {
+            chain.extend_from_slice(line.as_bytes());
+            chain.extend_from_slice(b", ");
+        }
+        chain.extend_from_slice(self.forwarded_for.as_bytes());
+        let forwarded_for = HeaderValue::from_maybe_shared(Bytes::from(chain))
+            .unwrap_or_else(|_| self.forwarded_for.clone());
+        Self { ip, forwarded_for, trusted: true }
+    }
+}
+
+fn text(ip: IpAddr) -> HeaderValue {
+    HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+}
+
+/// `Via` for each version a message may have come in (RFC 9110 §7.6.3).
+#[derive(Debug, Clone)]
+pub struct Via {
+    from_1_0: HeaderValue,
+    from_1_1: HeaderValue,
+    from_2: HeaderValue,
+}
+
+impl Via {
+    /// `None` when the name cannot stand in a header.
+    pub fn new(name: &str) -> Option<Self> {
+        let line = |version: &str| HeaderValue::try_from(format!("{version} {name}")).ok();
+        Some(Self { from_1_0: line("1.0")?, from_1_1: line("1.1")?, from_2: line("2.0")? })
+    }
+
+    fn line(&self, version: Version) -> HeaderValue {
+        match version {
+            Version::HTTP_2 => self.from_2.clone(),
+            Version::HTTP_10 => self.from_1_0.clone(),
+            _ => self.from_1_1.clone(),
+        }
+    }
+}
+
+/// What one pass over a head found.
+#[derive(Debug, Default)]
+struct Found {
+    hosts: usize,
+    cookies: usize,
+    connection: bool,
+    te: bool,
+    transfer_encoding: bool,
+    content_length: bool,
+    upgrade: bool,
+    expect: bool,
+    forwarded: bool,
+    real_ip: bool,
+    keep_alive: bool,
+    proxy_connection: bool,
+    http2_settings: bool,
+}
+
+fn look(headers: &HeaderMap) -> Found {
+    let mut found = Found::default();
+    for name in headers.iter().map(|(name, _)| name) {
+        match *name {
+            HOST => found.hosts += 1,
+            COOKIE => found.cookies += 1,
+            CONNECTION => found.connection = true,
+            TE => found.te = true,
+            TRANSFER_ENCODING => found.transfer_encoding = true,
+            CONTENT_LENGTH => found.content_length = true,
+            UPGRADE => found.upgrade = true,
+            EXPECT => found.expect = true,
+            FORWARDED => found.forwarded = true,
+            _ => match name.as_str() {
+                "keep-alive" => found.keep_alive = true,
+                "proxy-connection" => found.proxy_connection = true,
+                "http2-settings" => found.http2_settings = true,
+                "x-real-ip" => found.real_ip = true,
+                _ => (),
+            },
+        }
+    }
+    found
+}
+
+/// Checks a client's request and gives it the head that the upstream is to see, origin-form and
+/// HTTP/1.1. `has_body` is whether anything may follow the head.
+pub fn to_upstream(
+    parts: &mut request::Parts,
+    has_body: bool,
+    client: &ClientAddress,
+    via: Option<&Via>,
+    upstream: &HeaderValue,
+) -> Result<(), Rejection> {
+    let found = look(&parts.headers);
+    let host = settle_host(parts, &found, upstream)?;
+    settle_framing(parts, &found, has_body)?;
+    remove_hop_by_hop(&mut parts.headers, &found, te_trailers);
+    let headers = &mut parts.headers;
+    if found.expect {
+        let expected = headers.remove(EXPECT);
+        let lawful = expected.is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        if !lawful {
+            return Err(Rejection::ExpectationFailed);
+        }
+    }
+    if found.cookies > 1 && parts.version == Version::HTTP_2 {
+        join_cookies(headers);
+    }
+    forwarded(headers, &found, client, host);
+    if let Some(via) = via {
+        headers.append(VIA, via.line(parts.version));
+    }
+    parts.version = Version::HTTP_11;
+    Ok(())
+}
+
+/// Gives an upstream's answer the head that the client is to see.
+pub fn to_client(parts: &mut response::Parts, via: Option<&Via>) -> Result<(), BadAnswer> {
+    let found = look(&parts.headers);
+    if found.transfer_encoding {
+        only_chunked(&parts.headers).ok_or(BadAnswer::UnknownTransferCoding)?;
+        // RFC 9112 §6.3: Transfer-Encoding overrides, and a forwarder MUST remove Content-Length.
+        parts.headers.remove(CONTENT_LENGTH);
+        parts.headers.remove(TRANSFER_ENCODING);
+    }
+    remove_hop_by_hop(&mut parts.headers, &found, no_te);
+    if let Some(via) = via {
+        parts.headers.append(VIA, via.line(parts.version));
+    }
+    parts.version = Version::HTTP_11;
+    Ok(())
+}
+
+/// Why an upstream's answer cannot be passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadAnswer {
+    UnknownTransferCoding,
+}
+
+/// Whether a head declares two lengths, so that whoever sent it may be taken two ways.
+pub fn declares_two_lengths(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH)
+}
+
+/// RFC 9112 §3.2: one valid `Host`, which an absolute-form target or `:authority` overrides.
+/// Returns the host the client asked for, and leaves the target in origin form.
+fn settle_host(
+    parts: &mut request::Parts,
+    found: &Found,
+    upstream: &HeaderValue,
+) -> Result<Option<HeaderValue>, Rejection> {
+    if found.hosts > 1 {
+        return Err(Rejection::BadRequest("more than one Host"));
+    }
+    if parts.uri.authority().is_some() {
+        return host_of_target(parts).map(Some);
+    }
+    if let Some(host) = parts.headers.get(HOST) {
+        if !is_host(host.as_bytes()) {
+            return Err(Rejection::BadRequest("invalid Host"));
+        }
+        return Ok(Some(host.clone()));
+    }
+    if parts.version != Version::HTTP_10 {
+        return Err(Rejection::BadRequest("no Host"));
+    }
+    parts.headers.insert(HOST, upstream.clone());
+    Ok(None)
+}
+
+fn host_of_target(parts: &mut request::Parts) -> Result<HeaderValue, Rejection> {
+    let target = std::mem::take(&mut parts.uri).into_parts();
+    let authority = target.authority.as_ref().map_or("", http::uri::Authority::as_str);
+    if !is_host(authority.as_bytes()) {
+        return Err(Rejection::BadRequest("invalid authority"));
+    }
+    let host =
+        HeaderValue::try_from(authority).map_err(|_| Rejection::BadRequest("invalid authority"))?;
+    let (Some(path), Some(_)) = (target.path_and_query, target.scheme) else {
+        return Err(Rejection::BadRequest("invalid target"));
+    };
+    // RFC 9113 §8.3.1: two names for the host must agree.
+    if parts.version == Version::HTTP_2
+        && let Some(other) = parts.headers.get(HOST)
+        && !other.as_bytes().eq_ignore_ascii_case(host.as_bytes())
+    {
+        return Err(Rejection::BadRequest("Host differs from :authority"));
+    }
+    let mut origin_form = http::uri::Parts::default();
+    origin_form.path_and_query = Some(path);
+    parts.uri =
+        Uri::from_parts(origin_form).map_err(|_| Rejection::BadRequest("invalid target"))?;
+    parts.headers.insert(HOST, host.clone());
+    Ok(host)
+}
+
+/// RFC 9110 §7.2: uri-host and port, without user information.
+fn is_host(host: &[u8]) -> bool {
+    !host.is_empty()
+        && host.iter().all(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => true,
+            _ => b"-._~:[]%!$&'()*+,;=".contains(byte),
+        })
+}
+
+/// Leaves exactly one way to tell where the body ends.
+fn settle_framing(
+    parts: &mut request::Parts,
+    found: &Found,
+    has_body: bool,
+) -> Result<(), Rejection> {
+    if found.transfer_encoding {
+        if found.content_length {
+            return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
+        }
+        if only_chunked(&parts.headers).is_none() {
+            return Err(Rejection::UnknownTransferCoding);
+        }
+        if !has_body {
+            // The body has turned out to be empty: say so.
+            parts.headers.remove(TRANSFER_ENCODING);
+            parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+    } else if has_body && !found.content_length {
+        parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
+    } else if !has_body && !found.content_length && expects_body(&parts.method) {
+        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    Ok(())
+}
+
+/// RFC 9110 §8.6: such a request without a body says `Content-Length: 0`.
+fn expects_body(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
+fn only_chunked(headers: &HeaderMap) -> Option<()> {
+    let mut lines = headers.get_all(TRANSFER_ENCODING).iter();
+    let line = lines.next()?;
+    (lines.next().is_none() && line.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+        .then_some(())
+}
+
+fn no_te(_: &HeaderMap) -> bool {
+    false
+}
+
+/// Whether the client takes trailers (RFC 9110 §10.1.4).
+fn te_trailers(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(TE)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        .any(|member| member.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// RFC 9110 §7.6.1.
+fn remove_hop_by_hop(headers: &mut HeaderMap, found: &Found, keep_te: fn(&HeaderMap) -> bool) {
+    if found.connection
+        && let Entry::Occupied(entry) = headers.entry(CONNECTION)
+    {
+        let mut nominated = Vec::new();
+        for line in entry.iter() {
+            nominations(line.as_bytes(), &mut nominated);
+        }
+        entry.remove_entry_mult();
+        for name in nominated {
+            headers.remove(name);
+        }
+    }
+    if found.upgrade {
+        headers.remove(UPGRADE);
+    }
+    if found.keep_alive {
+        headers.remove("keep-alive");
+    }
+    if found.proxy_connection {
+        headers.remove("proxy-connection");
+    }
+    if found.http2_settings {
+        headers.remove("http2-settings");
+    }
+    if found.te {
+        if keep_te(headers) {
+            headers.insert(TE, TRAILERS);
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        } else {
+            headers.remove(TE);
+        }
+    }
+}
+
+/// The fields that a `Connection` line names and that may be removed on its word.
+fn nominations(line: &[u8], names: &mut Vec<HeaderName>) {
+    for member in line.split(|&byte| byte == b',') {
+        let member = member.trim_ascii();
+        let known = [&b"keep-alive"[..], b"close", b"upgrade", b"te"];
+        if known.iter().any(|known| member.eq_ignore_ascii_case(known)) {
+            continue;
+        }
+        if let Ok(name) = HeaderName::from_bytes(member)
+            && !relied_upon(&name)
+        {
+            names.push(name);
+        }
+    }
+}
+
+/// Fields that framing, authentication, caching or the upstream's picture of the client rest on.
+fn relied_upon(name: &HeaderName) -> bool {
+    [
+        HOST,
+        CONTENT_LENGTH,
+        TRANSFER_ENCODING,
+        TRAILER,
+        CONTENT_TYPE,
+        CACHE_CONTROL,
+        AUTHORIZATION,
+        PROXY_AUTHORIZATION,
+        PROXY_AUTHENTICATE,
+        COOKIE,
+        SET_COOKIE,
+        FORWARDED,
+        VIA,
+    ]
+    .contains(name)
+        || name.as_str().starts_with("x-forwarded-")
+}
+
+/// RFC 9113 §8.2.3: split cookies are joined again for HTTP/1.1.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut joined = Vec::new();
+    for crumb in headers.get_all(COOKIE) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+        headers.insert(COOKIE, cookie);
+    }
+}
+
+/// Tells the upstream who asks. What an untrusted client says about itself is overwritten.
+fn forwarded(
+    headers: &mut HeaderMap,
+    found: &Found,
+    client: &ClientAddress,
+    host: Option<HeaderValue>,
+) {
+    headers.insert(X_FORWARDED_FOR, client.forwarded_for.clone());
+    if client.trusted {
+        headers.entry(X_FORWARDED_PROTO).or_insert(HTTP);
+        if let Some(host) = host {
+            headers.entry(X_FORWARDED_HOST).or_insert(host);
+        }
+        return;
+    }
+    headers.insert(X_FORWARDED_PROTO, HTTP);
+    match host {
+        Some(host) => headers.insert(X_FORWARDED_HOST, host),
+        None => headers.remove(X_FORWARDED_HOST),
+    };
+    if found.forwarded {
+        headers.remove(FORWARDED);
+    }
+    if found.real_ip {
+        headers.remove(X_REAL_IP);
+    }
+}
+
+/// Whether a request asks to speak WebSocket (RFC 6455 §4.1). No other protocol is ever
+/// switched to: not `h2c`, which would tunnel requests past every rule.
+pub fn wants_websocket(parts: &request::Parts) -> bool {
+    parts.version == Version::HTTP_11
+        && parts.method == Method::GET
+        && lists(&parts.headers, CONNECTION, b"upgrade")
+        && lists(&parts.headers, UPGRADE, b"websocket")
+}
+
+/// Whether a comma-separated field has a member, whatever its case.
+pub fn lists(headers: &HeaderMap, name: HeaderName, member: &[u8]) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(member))
+}
+
+/// Asks the next hop, up or down, to speak WebSocket.
+pub fn switch_to_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Passes data on as it is, and trailers without the fields that RFC 9110 §6.5.1 forbids there.
+pub(crate) fn only_lawful_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Err(data) => data,
+        Ok(mut trailers) => {
+            let unlawful: Vec<HeaderName> =
+                trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
+            for name in unlawful {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+    }
+}
+
+fn may_trail(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    !(name.starts_with("content-")
+        || name.starts_with("x-forwarded-")
+        || matches!(
+            name,
+            "transfer-encoding"
+                | "host"
+                | "connection"
+                | "keep-alive"
+                | "upgrade"
+                | "te"
+                | "trailer"
+                | "authorization"
+                | "proxy-authorization"
+                | "cookie"
+                | "set-cookie"
+                | "cache-control"
+                | "expect"
+                | "forwarded"
+                | "via"
+        ))
+}

@@ -1,0 +1,416 @@
+//! The views of this node, found by URI and by change, and the tasks that fetch them.
+//!
+//! Every view has one home: the worker that fetches it, chosen by hash, so that one change costs
+//! one GET per audience however many workers there are. Each worker with members has a mirror of
+//! it. Between home and mirrors go messages; inside a worker nothing is shared or locked.
+
+pub mod fetch;
+mod home;
+pub mod mail;
+pub mod mirror;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use self::home::{Home, HomeView};
+use self::mail::{Credentials, Mail, Mailbox, Published, Seat};
+use self::mirror::{Binding, Mirror, Owner, Purpose};
+use crate::audience::ViewKey;
+use crate::change::Change;
+use crate::headers::{ClientAddress, Via};
+use crate::route::{Push, Routes, Visibility};
+use crate::upstream::Upstream;
+use crate::uri::Uri;
+use crate::view::{Answer, Pace, Step, Verdict};
+
+/// How views are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Shortest time between two refetches of one view; the last change is always fetched.
+    pub min_interval: Duration,
+    /// Refetches under way at once, on the whole node.
+    pub refetch_concurrency: usize,
+    /// How long the truth may be unknown before clients are told `stale`.
+    pub stale_after: Duration,
+    /// Longest time without a fetch of a view with credentials.
+    pub recheck: Option<Duration>,
+    /// Fields that carry credentials besides `Authorization` and `Cookie`.
+    pub credential_headers: Vec<HeaderName>,
+    /// Largest state, in bytes.
+    pub body_bytes: usize,
+    /// Longest that one fetch may take, body included.
+    pub fetch_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            min_interval: Duration::from_millis(100),
+            refetch_concurrency: 32,
+            stale_after: Duration::from_secs(30),
+            recheck: None,
+            credential_headers: Vec::new(),
+            body_bytes: 4 << 20,
+            fetch_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// One worker's part of the hub.
+pub struct Hub {
+    worker: usize,
+    mail: Arc<[Mailbox]>,
+    routes: Arc<Routes>,
+    upstream: Rc<Upstream>,
+    via: Option<Via>,
+    options: Options,
+    home: Home,
+    mirrors: RefCell<HashMap<Arc<ViewKey>, Rc<Mirror>>>,
+    tickets: Cell<u64>,
+    permits: Semaphore,
+}
+
+/// What arrived from other workers and is not about views.
+#[derive(Debug)]
+pub enum News {
+    Published(Published),
+    Lost {
+        channel: Arc<str>,
+        count: u64,
+    },
+    LoggedOut(Arc<Credentials>),
+    /// More logouts than a worker keeps: every session with a credential ends.
+    EverybodyOut,
+}
+
+/// Why a binding could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unbound {
+    /// The route has `realtime = false`.
+    NotRealtime,
+    /// The view's worker is too far behind.
+    Overloaded,
+}
+
+impl Hub {
+    /// `mail` has one mailbox for each worker; `worker` is this one's index.
+    pub fn new(
+        worker: usize,
+        mail: Arc<[Mailbox]>,
+        routes: Arc<Routes>,
+        upstream: Rc<Upstream>,
+        via: Option<Via>,
+        options: Options,
+    ) -> Rc<Self> {
+        let permits = options.refetch_concurrency.div_ceil(mail.len().max(1)).max(1);
+        Rc::new(Self {
+            worker,
+            mail,
+            routes,
+            upstream,
+            via,
+            options,
+            home: Home::default(),
+            mirrors: RefCell::default(),
+            tickets: Cell::new(0),
+            permits: Semaphore::new(permits),
+        })
+    }
+
+    /// Marks every view that `change` may have touched dirty, on every worker. Does not wait.
+    pub fn changed(&self, change: Change) {
+        let change = Arc::new(change);
+        self.mail.iter().for_each(|mailbox| mailbox.change(&change));
+    }
+
+    /// Ends the sessions of a credential, on every worker.
+    pub fn logged_out(&self, credentials: Credentials) {
+        let credentials = Arc::new(credentials);
+        self.mail.iter().for_each(|mailbox| mailbox.log_out(&credentials));
+    }
+
+    /// Sends a channel event to the subscribers on other workers.
+    pub fn publish(&self, published: &Published) {
+        for (worker, mailbox) in self.mail.iter().enumerate() {
+            if worker != self.worker {
+                mailbox.publish(published.clone());
+            }
+        }
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// A binding that waits for nothing yet; see [`Hub::wait`].
+    pub fn binding(
+        &self,
+        uri: Uri,
+        spelling: Option<Box<str>>,
+        owner: std::rc::Weak<dyn Owner>,
+    ) -> Result<Rc<Binding>, Unbound> {
+        let route = self.routes.of(uri.as_str());
+        if !route.rule.realtime {
+            return Err(Unbound::NotRealtime);
+        }
+        let public = route.rule.visibility == Visibility::Public;
+        Ok(Binding::new(uri, spelling, public, owner))
+    }
+
+    /// Registers the binding, then asks for a fetch that starts after this; its answer goes to
+    /// the owner with `purpose`.
+    pub fn wait(
+        &self,
+        binding: &Rc<Binding>,
+        client: ClientAddress,
+        purpose: Purpose,
+    ) -> Result<(), Unbound> {
+        let mirror = match binding.mirror() {
+            Some(mirror) => mirror,
+            None => self.join(binding),
+        };
+        let ticket = self.next_ticket();
+        let take = Seat::Take { key: Arc::clone(&mirror.key), worker: self.worker, ticket, client };
+        if self.mail[mirror.key.home(self.mail.len())].take_seat(take) {
+            binding.wait(ticket, purpose);
+            Ok(())
+        } else {
+            if !binding.live.get() && !binding.waits() {
+                self.leave(binding);
+            }
+            Err(Unbound::Overloaded)
+        }
+    }
+
+    /// Moves the binding to the view of its owner's present credential and judges it again.
+    pub fn rejudge(
+        &self,
+        binding: &Rc<Binding>,
+        client: ClientAddress,
+        purpose: Purpose,
+    ) -> Result<(), Unbound> {
+        binding.remember();
+        self.move_home(binding, client.clone())?;
+        self.wait(binding, client, purpose)
+    }
+
+    /// Nothing for this binding follows.
+    pub fn leave(&self, binding: &Binding) {
+        let Some(mirror) = binding.mirror() else { return };
+        mirror.remove(binding);
+        if mirror.is_empty() {
+            self.mirrors.borrow_mut().remove(&mirror.key);
+            let leave = Seat::Leave { key: Arc::clone(&mirror.key), worker: self.worker };
+            self.mail[mirror.key.home(self.mail.len())].leave_seat(leave);
+        }
+    }
+
+    fn join(&self, binding: &Rc<Binding>) -> Rc<Mirror> {
+        let audience = match binding.owner() {
+            Some(owner) => binding.audience(&*owner),
+            None => crate::audience::Audience::nobody(),
+        };
+        let key = Arc::new(ViewKey::new(binding.uri.clone(), Arc::new(audience)));
+        let mut mirrors = self.mirrors.borrow_mut();
+        let mirror =
+            mirrors.entry(key).or_insert_with_key(|key| Rc::new(Mirror::new(Arc::clone(key))));
+        mirror.add(binding);
+        Rc::clone(mirror)
+    }
+
+    /// Leaves the present view for the one of the owner's present audience; who waited goes on.
+    fn move_home(&self, binding: &Rc<Binding>, client: ClientAddress) -> Result<(), Unbound> {
+        self.leave(binding);
+        let mirror = self.join(binding);
+        if !binding.waits() {
+            return Ok(());
+        }
+        let ticket = self.next_ticket();
+        binding.wait_again(ticket);
+        let take = Seat::Take { key: Arc::clone(&mirror.key), worker: self.worker, ticket, client };
+        let taken = self.mail[mirror.key.home(self.mail.len())].take_seat(take);
+        if taken { Ok(()) } else { Err(Unbound::Overloaded) }
+    }
+
+    fn next_ticket(&self) -> u64 {
+        self.tickets.set(self.tickets.get() + 1);
+        self.tickets.get()
+    }
+
+    /// Reads this worker's mail for ever; `tell` gets what is not about views.
+    pub async fn run(self: Rc<Self>, mut tell: impl FnMut(News)) {
+        loop {
+            let mail = self.mail[self.worker].collect().await;
+            self.read(mail, &mut tell);
+        }
+    }
+
+    fn read(self: &Rc<Self>, mail: Mail, tell: &mut impl FnMut(News)) {
+        let mailbox = &self.mail[self.worker];
+        for seat in mail.seats {
+            if let Some(view) = self.home.take(seat, mailbox, |key| self.pace(key)) {
+                self.attend(&view);
+            }
+        }
+        // After the seats: a change must also reach the views that they opened, since the fetch
+        // of such a view starts only when this turn is over, and none is missed.
+        let now = Instant::now();
+        for change in &mail.changes {
+            for view in self.home.touched(change) {
+                view.view.borrow_mut().change(now, &change.settle);
+                self.attend(&view);
+            }
+        }
+        if mail.everything_changed {
+            for view in self.home.all() {
+                view.view.borrow_mut().change(now, &[]);
+                self.attend(&view);
+            }
+        }
+        for delivery in mail.deliveries {
+            let mirror = self.mirrors.borrow().get(&delivery.key).cloned();
+            let Some(mirror) = mirror else { continue };
+            for binding in mirror.apply(delivery.covers, &delivery.verdict) {
+                self.rehome(&binding);
+            }
+        }
+        mail.published.into_iter().for_each(|published| tell(News::Published(published)));
+        mail.lost.into_iter().for_each(|(channel, count)| tell(News::Lost { channel, count }));
+        mail.logouts.into_iter().for_each(|credentials| tell(News::LoggedOut(credentials)));
+        if mail.everybody_out {
+            tell(News::EverybodyOut);
+        }
+    }
+
+    /// The upstream's `Vary` named a field that this member sends and its view's fetch did not.
+    fn rehome(&self, binding: &Rc<Binding>) {
+        let client = binding.owner().map(|owner| owner.client());
+        let Some(client) = client else { return };
+        let waiting = binding.waits();
+        let moved = self.move_home(binding, client.clone());
+        let moved = match (moved, waiting) {
+            (Ok(()), true) => Ok(()),
+            (Ok(()), false) => self.wait(binding, client, Purpose::Autobind),
+            (Err(error), _) => Err(error),
+        };
+        if let Err(Unbound::NotRealtime | Unbound::Overloaded) = moved
+            && let Some(owner) = binding.owner()
+        {
+            owner.overloaded(binding);
+        }
+    }
+
+    fn pace(&self, key: &ViewKey) -> Pace {
+        let route = self.routes.of(key.uri.as_str());
+        let authorised = key.audience.has_credentials(&self.options.credential_headers);
+        Pace {
+            min_interval: route.rule.min_interval.unwrap_or(self.options.min_interval),
+            stale_after: self.options.stale_after,
+            recheck: self.options.recheck.filter(|_| authorised),
+            spread: key.spread(),
+            notify: route.rule.push == Push::Notify,
+            single_use: key.audience.is_single_use(),
+        }
+    }
+
+    /// Sees to it that what the view wants is done.
+    fn attend(self: &Rc<Self>, view: &Rc<HomeView>) {
+        if view.driven.replace(true) {
+            view.bell.notify_one();
+        } else {
+            tokio::task::spawn_local(Rc::clone(self).drive(Rc::clone(view)));
+        }
+    }
+
+    /// Fetches the view until it wants nothing more. One task per view, while there is something
+    /// to do for it; ended by the view's last member.
+    async fn drive(self: Rc<Self>, view: Rc<HomeView>) {
+        while !view.is_empty() {
+            let now = Instant::now();
+            let step = view.view.borrow_mut().step(now);
+            match step {
+                Step::Rest => break,
+                Step::WaitUntil(at) => self.wait_until(&view, at).await,
+                Step::Fetch => self.fetch(&view).await,
+                Step::Announce => {
+                    let verdict = view.view.borrow_mut().announce(now);
+                    self.deliver(&view, verdict);
+                }
+                Step::Repeat => {
+                    let verdict = view.view.borrow_mut().repeat();
+                    self.deliver(&view, verdict);
+                }
+            }
+        }
+        view.driven.set(false);
+        self.home.close_if_empty(&view, &self.mail[self.worker]);
+    }
+
+    async fn wait_until(&self, view: &HomeView, at: Instant) {
+        let stale_at = view.view.borrow().stale_at();
+        let until = stale_at.map_or(at, |stale| stale.min(at));
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => self.note_staleness(view),
+            () = view.bell.notified() => {}
+        }
+    }
+
+    async fn fetch(&self, view: &HomeView) {
+        let fetched = self.fetch_permitted(view);
+        tokio::pin!(fetched);
+        let answer = loop {
+            let stale_at = view.view.borrow().stale_at();
+            let wait = async {
+                match stale_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                answer = &mut fetched => break answer,
+                () = wait => self.note_staleness(view),
+                () = view.bell.notified() => {
+                    if view.is_empty() {
+                        return;
+                    }
+                }
+            }
+        };
+        let verdict = view.view.borrow_mut().finish(Instant::now(), answer);
+        self.deliver(view, verdict);
+    }
+
+    async fn fetch_permitted(&self, view: &HomeView) -> Answer {
+        // The semaphore is never closed; were it, an unbounded fetch is better than none.
+        let _permit = self.permits.acquire().await.ok();
+        let known = {
+            let mut machine = view.view.borrow_mut();
+            machine.start(Instant::now());
+            machine.state().cloned()
+        };
+        let client = view.client.borrow().clone();
+        let via = self.via.as_ref();
+        fetch::fetch(&self.upstream, via, &view.key, &client, known, &self.options).await
+    }
+
+    fn note_staleness(&self, view: &HomeView) {
+        let due = view.view.borrow().stale_at().is_some_and(|at| at <= Instant::now());
+        if due {
+            let verdict = view.view.borrow_mut().go_stale();
+            self.deliver(view, verdict);
+        }
+    }
+
+    fn deliver(&self, view: &HomeView, verdict: Option<Verdict>) {
+        if let Some(verdict) = verdict {
+            view.deliver(&verdict, &self.mail);
+        }
+    }
+}

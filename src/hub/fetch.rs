@@ -1,0 +1,200 @@
+//! One GET of a view, as its audience, and what its answer means.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::value::RawValue;
+
+use super::Options;
+use crate::audience::{ViewKey, vary_of};
+use crate::body::RequestBody;
+use crate::headers::{self, ClientAddress, Via};
+use crate::protocol::codec::json_string;
+use crate::protocol::{ErrorCode, Problem};
+use crate::rejection::Rejection;
+use crate::upstream::{ResponseBody, Upstream};
+use crate::view::{Answer, Content, Data, State};
+
+const UNFETCHABLE: &str = "this URI cannot be fetched";
+
+/// Marks a GET that nobody asked for just now, so that an API can leave it out of its audit.
+const REFETCH: HeaderName = HeaderName::from_static("pogo-refetch");
+
+/// Asks the upstream for the view, with the validators of `known`.
+pub(super) async fn fetch(
+    upstream: &Upstream,
+    via: Option<&Via>,
+    key: &ViewKey,
+    client: &ClientAddress,
+    known: Option<Arc<State>>,
+    options: &Options,
+) -> Answer {
+    let request = request(key, known.as_deref()).map_err(|_| Rejection::BadRequest(UNFETCHABLE));
+    let request = request.and_then(|request| {
+        let (mut parts, body) = request.into_parts();
+        headers::to_upstream(&mut parts, false, client, via, upstream.host())?;
+        Ok(Request::from_parts(parts, body))
+    });
+    let request = match request {
+        Ok(request) => request,
+        Err(rejection) => return Answer::NotBindable(Problem::from(&rejection)),
+    };
+    let exchange = async {
+        let response =
+            upstream.send(request).await.map_err(|failure| Problem::from(&failure.into()))?;
+        read(response, known.is_some(), options).await
+    };
+    match tokio::time::timeout(options.fetch_timeout, exchange).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(problem)) => Answer::Failed(problem),
+        Err(_) => Answer::Failed(Problem::new(
+            ErrorCode::UpstreamTimeout,
+            "the upstream did not answer in time",
+        )),
+    }
+}
+
+fn request(key: &ViewKey, known: Option<&State>) -> Result<Request<RequestBody>, http::Error> {
+    let mut request =
+        Request::builder().method(Method::GET).uri(key.uri.as_str()).body(RequestBody::Empty)?;
+    let headers = request.headers_mut();
+    for (name, value) in key.audience.fields() {
+        headers.append(name, value.clone());
+    }
+    headers.insert(REFETCH, HeaderValue::from_static("1"));
+    if let Some(known) = known {
+        if let Some(etag) = &known.etag {
+            headers.insert(header::IF_NONE_MATCH, etag.clone());
+        } else if let Some(date) = &known.last_modified {
+            headers.insert(header::IF_MODIFIED_SINCE, date.clone());
+        }
+    }
+    Ok(request)
+}
+
+async fn read(
+    response: Response<ResponseBody>,
+    conditional: bool,
+    options: &Options,
+) -> Result<Answer, Problem> {
+    let (head, body) = response.into_parts();
+    match head.status {
+        StatusCode::NOT_MODIFIED if conditional => return Ok(Answer::NotModified),
+        StatusCode::NOT_FOUND | StatusCode::GONE => {
+            let state = State {
+                vary: vary_of(&head.headers, &options.credential_headers),
+                ..State::new(ABSENT.into(), Content::Absent)
+            };
+            return Ok(Answer::State(state));
+        }
+        _ => {}
+    }
+    let bytes = collect(body, options.body_bytes).await?;
+    if head.status.is_success() {
+        return success(&head.headers, &bytes, options).map(Answer::State);
+    }
+    let retry_after = retry_after(&head.headers);
+    let data = content(&head.headers, &bytes).ok();
+    let problem = Problem { retry_after, ..Problem::of_upstream(head.status, data) };
+    Ok(match head.status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Answer::Refused(problem),
+        StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
+            Answer::NotBindable(Problem { code: ErrorCode::NotBindable, ..problem })
+        }
+        _ => Answer::Failed(problem),
+    })
+}
+
+/// The version of what is not there.
+const ABSENT: &str = "absent";
+
+fn success(headers: &HeaderMap, body: &[u8], options: &Options) -> Result<State, Problem> {
+    let data = content(headers, body)?;
+    let etag = headers.get(header::ETAG).filter(|etag| etag.len() <= 256);
+    let vary = vary_of(headers, &options.credential_headers);
+    Ok(State {
+        etag: etag.cloned(),
+        last_modified: headers.get(header::LAST_MODIFIED).filter(|_| is_exact(headers)).cloned(),
+        vary,
+        ..State::new(version(etag, data.get().as_bytes()), Content::Data(Data(data)))
+    })
+}
+
+/// Whether `Last-Modified` tells this state from the next: a date has a resolution of one second,
+/// so it does only when the answer was made later than that (RFC 9110 §8.8.2.2).
+fn is_exact(headers: &HeaderMap) -> bool {
+    let date = |name| {
+        let text = headers.get(name)?.to_str().ok()?;
+        httpdate::parse_http_date(text).ok()
+    };
+    match (date(header::LAST_MODIFIED), date(header::DATE)) {
+        (Some(modified), Some(answered)) => {
+            answered.duration_since(modified).is_ok_and(|age| age >= Duration::from_secs(2))
+        }
+        _ => false,
+    }
+}
+
+/// The strong ETag, else a hash of the content (all states that have one were answered alike).
+pub fn version(etag: Option<&HeaderValue>, json: &[u8]) -> Arc<str> {
+    let strong = etag
+        .and_then(|etag| etag.to_str().ok())
+        .and_then(|etag| etag.strip_prefix('"')?.strip_suffix('"'));
+    match strong {
+        Some(tag) if tag != ABSENT => tag.into(),
+        _ => {
+            let hash = digest::digest(&digest::SHA256, json);
+            let hex: String = hash.as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect();
+            hex.into()
+        }
+    }
+}
+
+/// Reads a whole body, up to `limit` bytes.
+pub async fn collect(body: ResponseBody, limit: usize) -> Result<Bytes, Problem> {
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
+            ErrorCode::UpstreamError,
+            format!("the upstream's answer is larger than {limit} bytes"),
+        )),
+        Err(_) => Err(Problem::new(ErrorCode::UpstreamError, "the upstream's answer broke off")),
+    }
+}
+
+/// A body as JSON text: JSON as it stands, text as a string, nothing as `null`.
+pub fn content(headers: &HeaderMap, body: &[u8]) -> Result<Box<RawValue>, Problem> {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media_type
+        .unwrap_or(if body.is_empty() { "" } else { "application/json" })
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let wrong = |what: &str| Problem::new(ErrorCode::UpstreamError, format!("the upstream {what}"));
+    let text = || std::str::from_utf8(body).map_err(|_| wrong("answered text that is not UTF-8"));
+    if body.is_empty() {
+        Ok(RawValue::NULL.to_owned())
+    } else if essence == "application/json" || essence.ends_with("+json") {
+        serde_json::from_str(text()?).map_err(|_| wrong("answered JSON that is not valid"))
+    } else if essence.starts_with("text/") {
+        Ok(json_string(text()?))
+    } else {
+        let shown: String = essence.chars().take(100).collect();
+        Err(wrong(&format!("answered {shown}, which is neither JSON nor text")))
+    }
+}
+
+/// Seconds to wait, by either form of `Retry-After` (RFC 9110 §10.2.3).
+pub fn retry_after(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    text.parse().ok().or_else(|| {
+        let date = httpdate::parse_http_date(text).ok()?;
+        Some(date.duration_since(std::time::SystemTime::now()).map_or(0, |wait| wait.as_secs()))
+    })
+}

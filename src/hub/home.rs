@@ -1,0 +1,171 @@
+//! The views that this worker fetches, and who on which worker waits for them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::mail::{Delivery, Mailbox, Seat};
+use crate::audience::ViewKey;
+use crate::change::{Change, Touch};
+use crate::headers::ClientAddress;
+use crate::uri::PathKey;
+use crate::view::{Pace, Verdict, View};
+
+/// Every view of this worker, found by key and by path.
+#[derive(Default)]
+pub(super) struct Home {
+    views: RefCell<HashMap<Arc<ViewKey>, Rc<HomeView>>>,
+    paths: RefCell<BTreeMap<PathKey, HashSet<Arc<ViewKey>>>>,
+}
+
+/// One view and the workers whose members it serves.
+pub(super) struct HomeView {
+    pub(super) key: Arc<ViewKey>,
+    pub(super) view: RefCell<View>,
+    pub(super) pace: Pace,
+    /// A member's address, for `X-Forwarded-For`.
+    pub(super) client: RefCell<ClientAddress>,
+    /// Whether a task drives the view at present.
+    pub(super) driven: Cell<bool>,
+    pub(super) bell: Notify,
+    seats: RefCell<Vec<WorkerSeat>>,
+}
+
+struct WorkerSeat {
+    worker: usize,
+    /// Tickets not yet answered, with the number of the demand that each of them is.
+    waiting: VecDeque<(u64, u64)>,
+    covered: u64,
+}
+
+impl Home {
+    /// Registers a demand. Gives the view, to be driven.
+    pub(super) fn take(
+        &self,
+        seat: Seat,
+        mailbox: &Mailbox,
+        pace: impl FnOnce(&ViewKey) -> Pace,
+    ) -> Option<Rc<HomeView>> {
+        let (key, worker, ticket, client) = match seat {
+            Seat::Take { key, worker, ticket, client } => (key, worker, ticket, client),
+            Seat::Leave { key, worker } => {
+                self.leave(&key, worker, mailbox);
+                return None;
+            }
+        };
+        let view = Rc::clone(self.views.borrow_mut().entry(key).or_insert_with_key(|key| {
+            mailbox.view_opened();
+            self.paths.borrow_mut().entry(key.uri.key()).or_default().insert(Arc::clone(key));
+            let pace = pace(key);
+            Rc::new(HomeView {
+                key: Arc::clone(key),
+                view: RefCell::new(View::new(pace.clone())),
+                pace,
+                client: RefCell::new(client.clone()),
+                driven: Cell::new(false),
+                bell: Notify::new(),
+                seats: RefCell::new(Vec::new()),
+            })
+        }));
+        view.client.replace(client);
+        view.register(worker, ticket);
+        Some(view)
+    }
+
+    fn leave(&self, key: &Arc<ViewKey>, worker: usize, mailbox: &Mailbox) {
+        let Some(view) = self.views.borrow().get(key).cloned() else { return };
+        view.seats.borrow_mut().retain(|seat| seat.worker != worker);
+        self.close_if_empty(&view, mailbox);
+    }
+
+    /// An empty view leaves the hub at once; a fetch of it that is under way is dropped.
+    pub(super) fn close_if_empty(&self, view: &Rc<HomeView>, mailbox: &Mailbox) {
+        if !view.seats.borrow().is_empty() {
+            return;
+        }
+        let mut views = self.views.borrow_mut();
+        if views.get(&view.key).is_none_or(|present| !Rc::ptr_eq(present, view)) {
+            return;
+        }
+        views.remove(&view.key);
+        let mut paths = self.paths.borrow_mut();
+        let path = view.key.uri.key();
+        if let Some(keys) = paths.get_mut(&path) {
+            keys.remove(&view.key);
+            if keys.is_empty() {
+                paths.remove(&path);
+            }
+        }
+        mailbox.view_closed();
+        view.bell.notify_one();
+    }
+
+    /// The views that `change` may have touched.
+    pub(super) fn touched(&self, change: &Change) -> Vec<Rc<HomeView>> {
+        let paths = self.paths.borrow();
+        let views = self.views.borrow();
+        let mut found: HashSet<&Arc<ViewKey>> = HashSet::new();
+        for touch in &change.touches {
+            let (Touch::Family(path) | Touch::Path(path)) = touch;
+            found.extend(paths.get(path).into_iter().flatten());
+            if matches!(touch, Touch::Family(_)) {
+                found.extend(path.ancestors().filter_map(|above| paths.get(&above)).flatten());
+                let (from, to) = path.descendants();
+                found.extend(paths.range(from..to).flat_map(|(_, keys)| keys));
+            }
+        }
+        found.into_iter().filter_map(|key| views.get(key).cloned()).collect()
+    }
+
+    pub(super) fn all(&self) -> Vec<Rc<HomeView>> {
+        self.views.borrow().values().cloned().collect()
+    }
+}
+
+impl HomeView {
+    fn register(&self, worker: usize, ticket: u64) {
+        let demand = self.view.borrow_mut().bind(Instant::now());
+        let mut seats = self.seats.borrow_mut();
+        let at = seats.iter().position(|seat| seat.worker == worker).unwrap_or_else(|| {
+            seats.push(WorkerSeat { worker, waiting: VecDeque::new(), covered: 0 });
+            seats.len() - 1
+        });
+        seats[at].waiting.push_back((ticket, demand));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.seats.borrow().is_empty()
+    }
+
+    /// Tells every worker that has members.
+    pub(super) fn deliver(&self, verdict: &Verdict, mail: &[Mailbox]) {
+        let answered = self.view.borrow().answered();
+        let over = matches!(verdict, Verdict::Ended(_));
+        // What ends a view also answers those whose fetch it was.
+        let answered = if over { self.view.borrow().in_flight_demand() } else { answered };
+        let mut seats = self.seats.borrow_mut();
+        for seat in seats.iter_mut() {
+            while let Some((ticket, _)) = seat.waiting.pop_front_if(|(_, n)| *n <= answered) {
+                seat.covered = ticket;
+            }
+            mail[seat.worker].deliver(Delivery {
+                key: Arc::clone(&self.key),
+                covers: seat.covered,
+                verdict: verdict.clone(),
+            });
+        }
+        if over {
+            // Those who registered while the last fetch ran have not been judged by it.
+            seats.retain(|seat| !seat.waiting.is_empty());
+            let mut view = View::new(self.pace.clone());
+            for (_, demand) in seats.iter_mut().flat_map(|seat| &mut seat.waiting) {
+                *demand = view.bind(Instant::now());
+            }
+            self.view.replace(view);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What workers tell each other. A mailbox holds what is *owed*, not what happened: a later state of
+//! a view replaces the earlier one, and too many changes become "everything changed".
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use tokio::sync::Notify;
+
+use crate::audience::ViewKey;
+use crate::change::Change;
+use crate::headers::ClientAddress;
+use crate::view::Verdict;
+
+/// Changes that wait for one worker; one more and every view of it counts as changed.
+const MAX_CHANGES: usize = 4096;
+/// Binds and unbinds that wait for one worker; at the bound a bind is refused (`unavailable`).
+const MAX_SEATS: usize = 65_536;
+/// Channel events that wait for one worker; at the bound they are counted as lost.
+const MAX_PUBLISHED: usize = 8192;
+/// Logouts that wait for one worker; one more and every session with a credential is ended.
+const MAX_LOGOUTS: usize = 1024;
+
+/// The credential fields of one client.
+pub type Credentials = Vec<(HeaderName, HeaderValue)>;
+
+/// From a worker with members to the worker that fetches the view.
+#[derive(Debug)]
+pub enum Seat {
+    /// Somebody waits for an answer that was fetched after this.
+    Take { key: Arc<ViewKey>, worker: usize, ticket: u64, client: ClientAddress },
+    /// The worker's last member left.
+    Leave { key: Arc<ViewKey>, worker: usize },
+}
+
+/// From the worker that fetches to one that has members.
+#[derive(Debug)]
+pub struct Delivery {
+    pub key: Arc<ViewKey>,
+    /// Those who wait with a ticket up to this one have their answer.
+    pub covers: u64,
+    pub verdict: Verdict,
+}
+
+/// A channel event on its way to the subscribers of another worker.
+#[derive(Debug, Clone)]
+pub struct Published {
+    pub channel: Arc<str>,
+    pub frame: Bytes,
+}
+
+/// What was in a mailbox.
+#[derive(Debug, Default)]
+pub struct Mail {
+    pub changes: Vec<Arc<Change>>,
+    pub everything_changed: bool,
+    pub seats: Vec<Seat>,
+    pub deliveries: Vec<Delivery>,
+    pub published: Vec<Published>,
+    pub lost: HashMap<Arc<str>, u64>,
+    pub logouts: Vec<Arc<Credentials>>,
+    pub everybody_out: bool,
+    latest: HashMap<Arc<ViewKey>, usize>,
+}
+
+/// One worker's mailbox; any worker may post.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    mail: Mutex<Mail>,
+    bell: Notify,
+    /// Views that the worker fetches: none, and no change needs to be posted. Raised before a
+    /// view's first fetch starts, so a change that sees zero came before that fetch.
+    views: AtomicUsize,
+}
+
+impl Mailbox {
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        // A panic while posting leaves whole entries; losing the mailbox would lose changes.
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn change(&self, change: &Arc<Change>) {
+        if self.views.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        {
+            let mut mail = self.mail();
+            if mail.changes.len() < MAX_CHANGES {
+                mail.changes.push(Arc::clone(change));
+            } else {
+                mail.everything_changed = true;
+            }
+        }
+        self.bell.notify_one();
+    }
+
+    /// False when the worker is too far behind to take another bind.
+    pub fn take_seat(&self, seat: Seat) -> bool {
+        {
+            let mut mail = self.mail();
+            if mail.seats.len() >= MAX_SEATS {
+                return false;
+            }
+            mail.seats.push(seat);
+        }
+        self.bell.notify_one();
+        true
+    }
+
+    /// Never refused: there are at most as many as seats that were taken.
+    pub fn leave_seat(&self, seat: Seat) {
+        self.mail().seats.push(seat);
+        self.bell.notify_one();
+    }
+
+    pub fn deliver(&self, delivery: Delivery) {
+        {
+            let mut mail = self.mail();
+            let Mail { deliveries, latest, .. } = &mut *mail;
+            let replaced = latest.get(&delivery.key).and_then(|at| deliveries.get_mut(*at)).filter(
+                |earlier| {
+                    matches!(earlier.verdict, Verdict::Live { .. })
+                        && matches!(delivery.verdict, Verdict::Live { .. })
+                },
+            );
+            if let Some(earlier) = replaced {
+                *earlier = delivery;
+            } else {
+                latest.insert(Arc::clone(&delivery.key), deliveries.len());
+                deliveries.push(delivery);
+            }
+        }
+        self.bell.notify_one();
+    }
+
+    pub fn publish(&self, published: Published) {
+        {
+            let mut mail = self.mail();
+            if mail.published.len() < MAX_PUBLISHED {
+                mail.published.push(published);
+            } else {
+                *mail.lost.entry(published.channel).or_default() += 1;
+            }
+        }
+        self.bell.notify_one();
+    }
+
+    pub fn log_out(&self, credentials: &Arc<Credentials>) {
+        {
+            let mut mail = self.mail();
+            if mail.logouts.len() < MAX_LOGOUTS {
+                mail.logouts.push(Arc::clone(credentials));
+            } else {
+                mail.everybody_out = true;
+            }
+        }
+        self.bell.notify_one();
+    }
+
+    /// Waits for mail and takes all of it.
+    pub async fn collect(&self) -> Mail {
+        self.bell.notified().await;
+        std::mem::take(&mut *self.mail())
+    }
+
+    pub fn view_opened(&self) {
+        self.views.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub fn view_closed(&self) {
+        self.views.fetch_sub(1, Ordering::SeqCst);
+    }
+}

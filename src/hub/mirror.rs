@@ -1,0 +1,267 @@
+//! The members of a view on one worker, and the last state that reached them.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use crate::audience::{Audience, Vary, ViewKey, Viewer};
+use crate::headers::ClientAddress;
+use crate::protocol::Reason;
+use crate::uri::Uri;
+use crate::view::{End, State, Verdict};
+
+/// The session that a binding belongs to, as the hub sees it.
+pub trait Owner {
+    fn id(&self) -> u64;
+    fn viewer(&self) -> Rc<Viewer>;
+    /// Its address, for `X-Forwarded-For`.
+    fn client(&self) -> ClientAddress;
+    /// The binding's state is not what the client holds: send the latest when the socket takes it.
+    fn owe(&self, binding: &Rc<Binding>);
+    /// What `purpose` waited for has come.
+    fn answer(&self, binding: &Rc<Binding>, purpose: Purpose, verdict: &Verdict);
+    /// The binding is over: nothing more will come for it.
+    fn ended(&self, binding: &Rc<Binding>, end: &End);
+    /// The view's worker cannot take the binding: it is over too.
+    fn overloaded(&self, binding: &Rc<Binding>);
+}
+
+/// Why somebody waits for a view's next answer.
+#[derive(Debug)]
+pub enum Purpose {
+    /// A `bind` of the client, to be answered. `version` as in the message.
+    Bind { id: Option<Box<RawValue>>, version: Option<Option<String>> },
+    /// A request over the socket bound its URI.
+    Autobind,
+    /// The credential changed; refused means the binding ends with this reason.
+    Rejudge(Reason),
+}
+
+/// One client's binding to one URI.
+pub struct Binding {
+    pub uri: Uri,
+    /// The client's own spelling, where it is not the canonical one.
+    pub spelling: Option<Box<str>>,
+    pub versioned: Cell<bool>,
+    /// The version that the client holds; `None` means that it was never shown any.
+    pub held: RefCell<Option<Arc<str>>>,
+    pub told_stale: Cell<bool>,
+    /// Queued in the owner's outbox.
+    pub ready: Cell<bool>,
+    /// Answered at least once under the present credential; until then nothing is shown.
+    pub live: Cell<bool>,
+    owner: Weak<dyn Owner>,
+    mirror: RefCell<Option<Rc<Mirror>>>,
+    slot: Cell<usize>,
+    waiting: RefCell<Vec<(u64, Purpose)>>,
+    /// What the client held under its previous credential: versions of two audiences do not
+    /// compare, contents do.
+    before: RefCell<Option<Arc<State>>>,
+    /// Everything that answers to this binding ever named in `Vary`. It only grows, so that an
+    /// upstream that changes its mind cannot send a binding round in circles.
+    vary: RefCell<Vary>,
+    /// Fetched without any credential.
+    public: bool,
+}
+
+/// One view on one worker.
+pub struct Mirror {
+    pub key: Arc<ViewKey>,
+    pub state: RefCell<Option<Arc<State>>>,
+    pub stale: Cell<bool>,
+    members: RefCell<Vec<Rc<Binding>>>,
+}
+
+impl Mirror {
+    pub(super) fn new(key: Arc<ViewKey>) -> Self {
+        Self {
+            key,
+            state: RefCell::new(None),
+            stale: Cell::new(false),
+            members: RefCell::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.borrow().is_empty()
+    }
+
+    pub(super) fn add(self: &Rc<Self>, binding: &Rc<Binding>) {
+        let mut members = self.members.borrow_mut();
+        binding.slot.set(members.len());
+        binding.mirror.replace(Some(Rc::clone(self)));
+        members.push(Rc::clone(binding));
+    }
+
+    pub(super) fn remove(&self, binding: &Binding) {
+        let mut members = self.members.borrow_mut();
+        let slot = binding.slot.get();
+        if slot < members.len() {
+            members.swap_remove(slot);
+            if let Some(moved) = members.get(slot) {
+                moved.slot.set(slot);
+            }
+        }
+        binding.mirror.replace(None);
+    }
+
+    /// Takes in what the view's home says. Gives the members that must be bound again, because the
+    /// upstream's `Vary` names something that only their own requests carry.
+    pub(super) fn apply(&self, covers: u64, verdict: &Verdict) -> Vec<Rc<Binding>> {
+        if let Verdict::Live { state, stale } = verdict {
+            self.state.replace(Some(Arc::clone(state)));
+            self.stale.set(*stale);
+        }
+        // Owners add and remove members while they are told, so the list is not held.
+        let members = self.members.borrow().clone();
+        let mut elsewhere = Vec::new();
+        for member in &members {
+            let Some(owner) = member.owner.upgrade() else { continue };
+            match verdict {
+                Verdict::Live { state, .. }
+                    if member.belongs_elsewhere(&*owner, state, &self.key) =>
+                {
+                    elsewhere.push(Rc::clone(member));
+                }
+                Verdict::Live { state, stale } => {
+                    member.answer(&*owner, covers, verdict);
+                    if member.live.get() && member.differs(state, *stale) {
+                        owner.owe(member);
+                    }
+                }
+                Verdict::Failed(_) => member.answer(&*owner, covers, verdict),
+                Verdict::Ended(end) => {
+                    if member.waits_beyond(covers) {
+                        // Registered after the answer that ended the view: the home asks again.
+                        member.live.set(false);
+                    } else {
+                        member.answer(&*owner, covers, verdict);
+                        owner.ended(member, end);
+                    }
+                }
+            }
+        }
+        elsewhere
+    }
+}
+
+impl Binding {
+    pub fn new(
+        uri: Uri,
+        spelling: Option<Box<str>>,
+        public: bool,
+        owner: Weak<dyn Owner>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            uri,
+            spelling,
+            owner,
+            public,
+            versioned: Cell::new(false),
+            held: RefCell::new(None),
+            told_stale: Cell::new(false),
+            ready: Cell::new(false),
+            live: Cell::new(false),
+            mirror: RefCell::new(None),
+            slot: Cell::new(0),
+            waiting: RefCell::new(Vec::new()),
+            before: RefCell::new(None),
+            vary: RefCell::new(Vary::default()),
+        })
+    }
+
+    /// The name under which the client knows the URI.
+    pub fn name(&self) -> &str {
+        self.spelling.as_deref().unwrap_or(self.uri.as_str())
+    }
+
+    /// The latest state and whether it may be old; `None` before the first and after the end.
+    pub fn latest(&self) -> Option<(Arc<State>, bool)> {
+        let mirror = self.mirror.borrow();
+        let mirror = mirror.as_ref()?;
+        let state = mirror.state.borrow().clone()?;
+        Some((state, mirror.stale.get()))
+    }
+
+    pub(super) fn mirror(&self) -> Option<Rc<Mirror>> {
+        self.mirror.borrow().clone()
+    }
+
+    pub(super) fn owner(&self) -> Option<Rc<dyn Owner>> {
+        self.owner.upgrade()
+    }
+
+    pub(super) fn wait(&self, ticket: u64, purpose: Purpose) {
+        self.waiting.borrow_mut().push((ticket, purpose));
+    }
+
+    /// Raises the ticket of all that wait, because they now wait at another view.
+    pub(super) fn wait_again(&self, ticket: u64) {
+        self.waiting.borrow_mut().iter_mut().for_each(|(at, _)| *at = ticket);
+    }
+
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
+    /// Remembers what the client holds, for comparing it by content under the next credential.
+    pub(super) fn remember(&self) {
+        let held = self.held.borrow().clone();
+        let state = self.latest().map(|(state, _)| state);
+        if let Some(state) = state.filter(|state| held.as_deref() == Some(&*state.version)) {
+            self.before.replace(Some(state));
+        }
+        self.held.replace(None);
+        self.live.set(false);
+    }
+
+    fn waits_beyond(&self, covers: u64) -> bool {
+        self.waiting.borrow().iter().any(|(ticket, _)| *ticket > covers)
+    }
+
+    fn differs(&self, state: &State, stale: bool) -> bool {
+        self.told_stale.get() != stale || self.held.borrow().as_deref() != Some(&*state.version)
+    }
+
+    /// Whose eyes the view must be fetched with, after all that the upstream said.
+    pub(super) fn audience(&self, owner: &dyn Owner) -> Audience {
+        owner.viewer().audience(self.public, &self.vary.borrow(), owner.id())
+    }
+
+    fn belongs_elsewhere(&self, owner: &dyn Owner, state: &State, key: &ViewKey) -> bool {
+        if self.vary.borrow().includes(&state.vary) {
+            return false;
+        }
+        self.vary.borrow_mut().add(&state.vary);
+        self.audience(owner) != *key.audience
+    }
+
+    fn answer(self: &Rc<Self>, owner: &dyn Owner, covers: u64, verdict: &Verdict) {
+        let due = {
+            let mut waiting = self.waiting.borrow_mut();
+            let failed = matches!(verdict, Verdict::Failed(_));
+            // A re-judged binding cannot be judged by a failure: it goes on waiting, silently.
+            waiting
+                .extract_if(.., |(ticket, purpose)| {
+                    *ticket <= covers && !(failed && matches!(purpose, Purpose::Rejudge(_)))
+                })
+                .collect::<Vec<_>>()
+        };
+        if due.is_empty() {
+            return;
+        }
+        if let Verdict::Live { state, .. } = verdict {
+            self.live.set(true);
+            if let Some(before) = self.before.take()
+                && before.same_content(state)
+            {
+                self.held.replace(Some(Arc::clone(&state.version)));
+            }
+        }
+        for (_, purpose) in due {
+            owner.answer(self, purpose, verdict);
+        }
+    }
+}

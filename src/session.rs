@@ -1,0 +1,421 @@
+//! One socket's life: what comes in, what it is bound to, when it ends.
+//!
+//! A session is one small task that waits for its socket, and state that the worker's other tasks
+//! reach through `Rc`. It never waits for anything else: calls to the upstream run beside it, and
+//! what it owes is written by the worker's flusher, once per turn for every socket.
+
+mod calls;
+mod credential;
+mod frames;
+pub mod handshake;
+mod outbox;
+mod registry;
+mod requests;
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use self::calls::Calls;
+use self::frames::{Frames, Received};
+use self::outbox::Outbox;
+pub use self::registry::{Services, Sessions};
+use crate::audience::Viewer;
+use crate::connections::Slot;
+use crate::headers::ClientAddress;
+use crate::hub::mirror::{Binding, Owner, Purpose};
+use crate::protocol::{Close, Outgoing, Reason, codec};
+use crate::view::{End, Verdict};
+
+/// What a socket may do, and for how long.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Where Pogo's own sockets are opened; upgrades elsewhere go to the upstream.
+    pub path: String,
+    /// Largest message of a client, in bytes.
+    pub message_bytes: usize,
+    pub bindings: usize,
+    pub channels: usize,
+    /// Requests of one socket that wait for an answer at once.
+    pub requests_in_flight: usize,
+    /// Silence after which a client is asked whether it is there.
+    pub ping_interval: Duration,
+    /// How long it may take to answer.
+    pub pong_timeout: Duration,
+    pub max_lifetime: Option<Duration>,
+    /// Bytes that wait for one socket before its messages are no longer read.
+    pub outbox_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            path: "/".into(),
+            message_bytes: 64 << 10,
+            bindings: 1000,
+            channels: 100,
+            requests_in_flight: 16,
+            ping_interval: Duration::from_secs(30),
+            pong_timeout: Duration::from_secs(60),
+            max_lifetime: None,
+            outbox_bytes: 256 << 10,
+        }
+    }
+}
+
+/// What a socket was opened with.
+#[derive(Debug)]
+pub struct Opening {
+    pub headers: HeaderMap,
+    pub client: ClientAddress,
+    pub host: String,
+    /// The connection's place among all; held as long as the socket is open.
+    pub slot: Slot,
+}
+
+/// One socket.
+pub(crate) struct Session {
+    id: u64,
+    sessions: Rc<Sessions>,
+    stream: TcpStream,
+    client: ClientAddress,
+    host: String,
+    frames: RefCell<Frames>,
+    outbox: Outbox,
+    viewer: RefCell<Rc<Viewer>>,
+    /// The credential was checked and found good.
+    authenticated: Cell<bool>,
+    expires: Cell<Option<Instant>>,
+    /// A credential is being checked: what follows it must be done with it.
+    paused: Cell<bool>,
+    /// Sorted by URI.
+    bindings: RefCell<Vec<Rc<Binding>>>,
+    channels: RefCell<Vec<Arc<str>>>,
+    calls: Calls,
+    /// Malformed messages since the last good one.
+    strikes: Cell<u32>,
+    born: Instant,
+    heard: Cell<Instant>,
+    pinged: Cell<Option<Instant>>,
+    /// The entry of the worker's timers that counts.
+    wakes_at: Cell<Option<Instant>>,
+    closing: Cell<Option<Instant>>,
+    over: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    me: Weak<Session>,
+    _slot: Slot,
+}
+
+enum Turn {
+    Readable,
+    Writable,
+    Over,
+}
+
+/// Malformed messages in a row after which a client is taken to mean harm.
+const MAX_STRIKES: u32 = 64;
+/// How long a client that must authenticate may take.
+const AUTH_GRACE: Duration = Duration::from_secs(10);
+/// How long a client may take to answer a close frame (RFC 6455 §7.1.1).
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+impl Session {
+    /// Serves the socket until it is over.
+    async fn serve(self: Rc<Self>, read_ahead: Bytes) {
+        self.frames.borrow_mut().push(&read_ahead);
+        drop(read_ahead);
+        self.receive();
+        loop {
+            match std::future::poll_fn(|cx| self.poll_turn(cx)).await {
+                Turn::Readable => self.read(),
+                Turn::Writable => self.flush(),
+                Turn::Over => break,
+            }
+        }
+        self.release();
+        self.sessions.forget(self.id);
+    }
+
+    fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<Turn> {
+        if self.over.get() {
+            return Poll::Ready(Turn::Over);
+        }
+        let mut waker = self.waker.borrow_mut();
+        if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        if self.outbox.blocked.get() && self.stream.poll_write_ready(cx).is_ready() {
+            return Poll::Ready(Turn::Writable);
+        }
+        if self.reads() && self.stream.poll_read_ready(cx).is_ready() {
+            return Poll::Ready(Turn::Readable);
+        }
+        Poll::Pending
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// A client that does not take its answers, or whose credential is being checked, is not read.
+    fn reads(&self) -> bool {
+        self.closing.get().is_some()
+            || (!self.paused.get() && self.outbox.bytes() < self.options().outbox_bytes)
+    }
+
+    fn options(&self) -> &Options {
+        &self.sessions.services.options
+    }
+
+    fn read(&self) {
+        match self.sessions.with_scratch(|scratch| {
+            let count = self.stream.try_read(scratch)?;
+            self.frames.borrow_mut().push(&scratch[..count]);
+            Ok(count)
+        }) {
+            Ok(0) => self.over.set(true),
+            Ok(_) => {
+                self.heard.set(Instant::now());
+                self.pinged.set(None);
+                self.receive();
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => self.over.set(true),
+        }
+    }
+
+    /// Handles the messages that have come whole.
+    fn receive(&self) {
+        while self.reads() && !self.over.get() {
+            let next = self.frames.borrow_mut().next(self.options().message_bytes);
+            match next {
+                Ok(None) => break,
+                Ok(Some(Received::Close(code))) => {
+                    self.answer_close(code);
+                    break;
+                }
+                // Only the peer's close frame is waited for.
+                Ok(Some(_)) if self.closing.get().is_some() => {}
+                Ok(Some(Received::Text(text))) => self.handle(&text),
+                Ok(Some(Received::Ping(payload))) => self.push(codec::pong(&payload)),
+                Ok(Some(Received::Pong)) => {}
+                Err(close) => {
+                    self.close(&close);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Goes on with what was read while the session was paused.
+    fn resume(&self) {
+        self.paused.set(false);
+        self.receive();
+        self.wake();
+    }
+
+    fn answer_close(&self, code: u16) {
+        if self.closing.get().is_none() {
+            self.release();
+            self.closing.set(Some(Instant::now()));
+            self.outbox.push(codec::close_with(code, ""));
+            self.flush();
+        }
+        // The handshake is complete on both sides; the server closes first (RFC 6455 §7.1.1).
+        self.over.set(true);
+        self.wake();
+    }
+
+    /// Starts to close: nothing but the close frame follows.
+    pub(crate) fn close(&self, close: &Close) {
+        if self.closing.get().is_some() {
+            return;
+        }
+        tracing::debug!(session = self.id, code = close.code(), reason = %close.reason(), "socket closed");
+        self.release();
+        self.closing.set(Some(Instant::now() + CLOSE_GRACE));
+        self.outbox.push(codec::close_with(close.code(), &close.reason()));
+        self.owe_flush();
+        self.sessions.arm(self);
+        self.wake();
+    }
+
+    /// Leaves every view and channel.
+    fn release(&self) {
+        for binding in self.bindings.take() {
+            self.sessions.services.hub.leave(&binding);
+        }
+        for channel in self.channels.take() {
+            self.sessions.members.leave(&channel, self.id);
+        }
+        self.outbox.clear();
+    }
+
+    fn send(&self, message: &Outgoing<'_>) {
+        self.push(codec::encode(message));
+    }
+
+    fn push(&self, frame: Bytes) {
+        if self.closing.get().is_none() {
+            self.outbox.push(frame);
+            self.owe_flush();
+        }
+    }
+
+    /// Has the worker's flusher write what is queued, when this turn is over.
+    fn owe_flush(&self) {
+        if !self.outbox.blocked.get()
+            && !self.outbox.owed.replace(true)
+            && let Some(me) = self.me.upgrade()
+        {
+            self.sessions.owe(me);
+        }
+    }
+
+    fn flush(&self) {
+        self.outbox.owed.set(false);
+        if self.outbox.flush(&self.stream).is_err() {
+            self.over.set(true);
+        }
+        if self.outbox.blocked.get() || self.over.get() {
+            self.wake();
+        } else if !self.frames.borrow().is_idle() {
+            // Messages that were held back while the outbox was full.
+            self.receive();
+            self.wake();
+        }
+    }
+
+    /// When something is due that nobody but the clock brings.
+    fn next_deadline(&self) -> Instant {
+        if let Some(at) = self.closing.get() {
+            return at;
+        }
+        let options = self.options();
+        let silence = match self.pinged.get() {
+            Some(at) => at + options.pong_timeout,
+            None => self.heard.get() + options.ping_interval,
+        };
+        let lifetime = options.max_lifetime.map(|life| self.born + life);
+        let grace = self.must_authenticate().then_some(self.born + AUTH_GRACE);
+        [lifetime, grace, self.expires.get()].into_iter().flatten().fold(silence, Instant::min)
+    }
+
+    fn must_authenticate(&self) -> bool {
+        self.sessions.services.auth_required && !self.authenticated.get()
+    }
+
+    /// Does what is due at `now`.
+    fn on_time(&self, now: Instant) {
+        if let Some(at) = self.closing.get() {
+            if at <= now {
+                self.over.set(true);
+                self.wake();
+            }
+            return;
+        }
+        let options = self.options();
+        if options.max_lifetime.is_some_and(|life| self.born + life <= now) {
+            return self.close(&Close::GoingAway { retry_after: None });
+        }
+        if self.expires.get().is_some_and(|at| at <= now) {
+            self.expire();
+        }
+        if self.must_authenticate() && self.born + AUTH_GRACE <= now && !self.paused.get() {
+            return self.close(&Close::Unauthorized("authenticate first"));
+        }
+        match self.pinged.get() {
+            Some(at) if at + options.pong_timeout <= now => self.close(&Close::NoPong),
+            None if self.heard.get() + options.ping_interval <= now => {
+                self.pinged.set(Some(now));
+                self.push(codec::ping());
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn find(&self, uri: &crate::uri::Uri) -> Result<usize, usize> {
+        self.bindings.borrow().binary_search_by(|binding| binding.uri.cmp(uri))
+    }
+
+    /// Ends a binding on this side.
+    fn drop_binding(&self, binding: &Rc<Binding>) {
+        if let Ok(at) = self.find(&binding.uri) {
+            self.bindings.borrow_mut().remove(at);
+        }
+        self.outbox.forget(binding);
+        binding.live.set(false);
+    }
+
+    fn send_unbind(&self, binding: &Binding, reason: Reason) {
+        self.send(&Outgoing {
+            event: Some("unbind"),
+            uri: Some(binding.name()),
+            reason: Some(reason),
+            ..Outgoing::default()
+        });
+    }
+}
+
+impl Owner for Session {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn viewer(&self) -> Rc<Viewer> {
+        Rc::clone(&self.viewer.borrow())
+    }
+
+    fn client(&self) -> ClientAddress {
+        self.client.clone()
+    }
+
+    fn owe(&self, binding: &Rc<Binding>) {
+        if self.closing.get().is_none() {
+            self.outbox.mark_ready(binding);
+            self.owe_flush();
+        }
+    }
+
+    fn answer(&self, binding: &Rc<Binding>, purpose: Purpose, verdict: &Verdict) {
+        match purpose {
+            Purpose::Bind { id, version } => self.answer_bind(binding, id, version, verdict),
+            Purpose::Autobind => {
+                if matches!(verdict, Verdict::Failed(_)) && !binding.live.get() {
+                    // The request itself was answered; there is nothing to follow.
+                    self.sessions.services.hub.leave(binding);
+                    self.drop_binding(binding);
+                    self.send_unbind(binding, Reason::Limit);
+                }
+            }
+            Purpose::Rejudge(reason) => {
+                if matches!(verdict, Verdict::Ended(_)) {
+                    self.send_unbind(binding, reason);
+                }
+            }
+        }
+    }
+
+    fn ended(&self, binding: &Rc<Binding>, _end: &End) {
+        if binding.live.get() {
+            self.send_unbind(binding, Reason::Forbidden);
+        }
+        self.sessions.services.hub.leave(binding);
+        self.drop_binding(binding);
+    }
+
+    fn overloaded(&self, binding: &Rc<Binding>) {
+        self.sessions.services.hub.leave(binding);
+        self.drop_binding(binding);
+        self.send_unbind(binding, Reason::Limit);
+    }
+}

@@ -1,0 +1,241 @@
+//! REST over the socket: each call an exchange with the upstream, beside the session's other
+//! traffic, in order with the session's other calls to the same URI.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use serde_json::value::RawValue;
+
+use super::Session;
+use crate::body::RequestBody;
+use crate::hub::fetch;
+use crate::hub::mirror::Purpose;
+use crate::protocol::{ErrorCode, Message, Outgoing, Problem, Status};
+use crate::uri::Uri;
+
+/// The session's calls that wait or run.
+#[derive(Default)]
+pub(super) struct Calls {
+    in_flight: Cell<usize>,
+    lanes: RefCell<Vec<(Uri, VecDeque<Call>)>>,
+}
+
+/// One `index`, `show`, `create`, `update` or `delete`.
+pub(super) struct Call {
+    pub(super) verb: Verb,
+    pub(super) uri: Uri,
+    pub(super) message: Message,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Read,
+    Create,
+    Update,
+    Delete,
+}
+
+/// A success of the upstream.
+struct Answer {
+    headers: HeaderMap,
+    data: Box<RawValue>,
+    /// The version that a view of the same answer would have.
+    version: std::sync::Arc<str>,
+}
+
+impl Session {
+    /// Starts a call, or queues it behind the others to its URI.
+    pub(super) fn call(&self, call: Call) {
+        let calls = &self.calls;
+        if calls.in_flight.get() >= self.options().requests_in_flight {
+            let problem = Problem::new(ErrorCode::LimitExceeded, "too many requests in flight");
+            return self.refuse(call.message.id.as_deref(), &problem);
+        }
+        calls.in_flight.set(calls.in_flight.get() + 1);
+        let mut lanes = calls.lanes.borrow_mut();
+        if let Some((_, lane)) = lanes.iter_mut().find(|(uri, _)| *uri == call.uri) {
+            lane.push_back(call);
+            return;
+        }
+        lanes.push((call.uri.clone(), VecDeque::new()));
+        if let Some(me) = self.me.upgrade() {
+            self.sessions.services.tasks.spawn_local(me.run_lane(call));
+        }
+    }
+
+    async fn run_lane(self: Rc<Self>, mut call: Call) {
+        loop {
+            self.perform(&call).await;
+            let calls = &self.calls;
+            calls.in_flight.set(calls.in_flight.get().saturating_sub(1));
+            let mut lanes = calls.lanes.borrow_mut();
+            let Some(at) = lanes.iter().position(|(uri, _)| *uri == call.uri) else { return };
+            match lanes[at].1.pop_front() {
+                Some(next) => call = next,
+                None => {
+                    lanes.swap_remove(at);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn perform(&self, call: &Call) {
+        match self.exchange(call).await {
+            Err(problem) => self.refuse(call.message.id.as_deref(), &problem),
+            Ok(answer) => {
+                let created = match call.verb {
+                    Verb::Create => location(&answer.headers, &call.uri, &self.host),
+                    Verb::Read | Verb::Update | Verb::Delete => None,
+                };
+                self.answer_call(call, &answer, created.as_deref());
+                self.autobind(call, &answer, created.as_deref());
+            }
+        }
+    }
+
+    async fn exchange(&self, call: &Call) -> Result<Answer, Problem> {
+        let services = &self.sessions.services;
+        services.gate.spend_http(self.client.ip).map_err(|wait| Problem {
+            retry_after: Some(wait.seconds()),
+            ..Problem::new(ErrorCode::RateLimited, "too many requests")
+        })?;
+        let request = self.request(call)?;
+        let response = services
+            .exchange
+            .run(request, &self.client)
+            .await
+            .map_err(|rejection| Problem::from(&rejection))?;
+        let (head, body) = response.into_parts();
+        let bytes = fetch::collect(body, services.hub.options().body_bytes).await?;
+        let data = fetch::content(&head.headers, &bytes);
+        let is_good = head.status.is_success()
+            || (head.status == StatusCode::SEE_OTHER && call.verb == Verb::Create);
+        if !is_good {
+            let retry_after = fetch::retry_after(&head.headers);
+            return Err(Problem { retry_after, ..Problem::of_upstream(head.status, data.ok()) });
+        }
+        let wants_data = match call.verb {
+            Verb::Read | Verb::Create => true,
+            Verb::Update => call.message.returns,
+            Verb::Delete => false,
+        };
+        let data = match data {
+            Err(problem) if wants_data => return Err(problem),
+            data => data.unwrap_or_else(|_| RawValue::NULL.to_owned()),
+        };
+        let etag = head.headers.get(header::ETAG);
+        let version = fetch::version(etag, data.get().as_bytes());
+        Ok(Answer { headers: head.headers, data, version })
+    }
+
+    fn request(&self, call: &Call) -> Result<Request<RequestBody>, Problem> {
+        let method = self.method(call)?;
+        let mut request = Request::new(match &call.message.data {
+            Some(data) if call.verb != Verb::Read => {
+                RequestBody::Full(data.get().to_owned().into())
+            }
+            _ => RequestBody::Empty,
+        });
+        *request.method_mut() = method;
+        *request.uri_mut() = call.uri.as_str().parse().map_err(|_| {
+            Problem::new(ErrorCode::BadRequest, "uri has characters that must be percent-encoded")
+        })?;
+        let headers = request.headers_mut();
+        for (name, value) in self.viewer.borrow().request_fields() {
+            headers.append(name, value.clone());
+        }
+        if call.message.data.is_some() && call.verb != Verb::Read {
+            let json = http::HeaderValue::from_static("application/json");
+            headers.insert(header::CONTENT_TYPE, json);
+        }
+        Ok(request)
+    }
+
+    fn method(&self, call: &Call) -> Result<Method, Problem> {
+        match call.verb {
+            Verb::Read => Ok(Method::GET),
+            Verb::Create => Ok(Method::POST),
+            Verb::Delete => Ok(Method::DELETE),
+            Verb::Update => match call.message.method.as_deref() {
+                Some("PUT") => Ok(Method::PUT),
+                Some("PATCH") => Ok(Method::PATCH),
+                Some(_) => Err(Problem::new(
+                    ErrorCode::BadRequest,
+                    "\"method\" must be \"PUT\" or \"PATCH\"",
+                )),
+                None => {
+                    let route = self.sessions.services.routes.of(call.uri.as_str());
+                    Ok(route.rule.update_method.clone())
+                }
+            },
+        }
+    }
+
+    fn answer_call(&self, call: &Call, answer: &Answer, created: Option<&str>) {
+        let Some(id) = call.message.id.as_deref() else { return };
+        let data = match call.verb {
+            Verb::Read | Verb::Create => Some(&*answer.data),
+            Verb::Update if call.message.returns && answer.data.get() != "null" => {
+                Some(&*answer.data)
+            }
+            Verb::Update | Verb::Delete => None,
+        };
+        self.send(&Outgoing {
+            id: Some(id),
+            status: Some(Status::Ok),
+            uri: created,
+            data,
+            ..Outgoing::default()
+        });
+    }
+
+    /// A good request binds what it was about, unless the message or the route says no.
+    fn autobind(&self, call: &Call, answer: &Answer, created: Option<&str>) {
+        let (spelling, held) = match call.verb {
+            Verb::Read => (call.message.uri.as_deref(), Some(answer.version.clone())),
+            Verb::Update => (call.message.uri.as_deref(), None),
+            Verb::Create => (created, None),
+            Verb::Delete => return,
+        };
+        let wanted = call.message.bind.unwrap_or(true) && self.closing.get().is_none();
+        let Some(spelling) = spelling.filter(|_| wanted) else { return };
+        let Ok(uri) = Uri::parse(spelling) else { return };
+        if !self.sessions.services.routes.of(uri.as_str()).rule.autobind {
+            return;
+        }
+        let Ok((binding, is_new)) = self.binding(uri, spelling) else {
+            // The request was good; that it could not be followed is told by no event coming,
+            // and by an explicit `bind` in its own answer.
+            return;
+        };
+        if let Some(held) = held.filter(|_| is_new) {
+            binding.held.replace(Some(held));
+        }
+        let hub = &self.sessions.services.hub;
+        if hub.wait(&binding, self.client.clone(), Purpose::Autobind).is_err() && is_new {
+            hub.leave(&binding);
+            self.drop_binding(&binding);
+        }
+    }
+}
+
+/// The created resource in origin form, when the upstream named one (RFC 9110 §10.2.2). A URI on
+/// another host is given as it stands: the client cannot bind it here.
+fn location(headers: &HeaderMap, target: &Uri, host: &str) -> Option<String> {
+    let location = headers.get(header::LOCATION)?.to_str().ok()?;
+    let rest = location.split_once("://").map(|(_, rest)| rest).or(location.strip_prefix("//"));
+    if let Some(rest) = rest {
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let here = authority.eq_ignore_ascii_case(host);
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        return Some(if here { path } else { location.to_owned() });
+    }
+    if location.starts_with('/') {
+        return Some(location.to_owned());
+    }
+    let folder = target.path().rfind('/').map_or("/", |at| &target.path()[..=at]);
+    Some(format!("{folder}{location}"))
+}

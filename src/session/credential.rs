@@ -1,0 +1,151 @@
+//! Who a session is: its handshake's credential, the one that `auth` puts in its place, and its end.
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, Request, Response, header};
+use tokio::time::Instant;
+
+use super::Session;
+use crate::audience::Viewer;
+use crate::body::RequestBody;
+use crate::gate::auth::{AuthError, Verified};
+use crate::hub::mirror::Purpose;
+use crate::protocol::{Close, ErrorCode, Message, Outgoing, Problem, Reason, Status};
+use crate::rejection::Rejection;
+use crate::upstream::ResponseBody;
+
+impl Session {
+    /// Checks the handshake's own credential, where Pogo checks credentials at all. Messages wait.
+    pub(super) fn check_handshake(&self, headers: &HeaderMap) {
+        let services = &self.sessions.services;
+        if !services.verifies || self.viewer.borrow().credentials().is_empty() {
+            return;
+        }
+        let Some(me) = self.me.upgrade() else { return };
+        let headers = headers.clone();
+        self.paused.set(true);
+        services.tasks.spawn_local(async move {
+            let services = &me.sessions.services;
+            let ask = async |request| me.ask(request).await;
+            match services.authenticator.check_handshake(&headers, ask).await {
+                Ok(Some(verified)) => me.authenticate(&verified),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::info!(session = me.id, %error, "handshake credential refused")
+                }
+            }
+            me.resume();
+        });
+    }
+
+    /// `auth`: a new credential, on the same socket.
+    pub(super) fn auth(&self, message: Message) {
+        #[derive(serde::Deserialize)]
+        struct Data {
+            token: String,
+        }
+        let data =
+            message.data.as_ref().and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
+        let Some(Data { token }) = data else {
+            let problem =
+                Problem::new(ErrorCode::BadRequest, "\"data\" must be {\"token\": \"…\"}");
+            return self.refuse(message.id.as_deref(), &problem);
+        };
+        let Some(me) = self.me.upgrade() else { return };
+        self.paused.set(true);
+        self.sessions.services.tasks.spawn_local(async move {
+            let ask = async |request| me.ask(request).await;
+            let authenticator = &me.sessions.services.authenticator;
+            let checked = authenticator.check(&token, ask).await;
+            let credential = checked.and_then(|verified| {
+                let (name, value) = authenticator.credential(&token)?;
+                Ok((verified, name, value))
+            });
+            match credential {
+                Ok((verified, name, value)) => {
+                    let viewer = me.viewer.borrow().with_credential(name, value);
+                    me.answer_auth(&message, &verified);
+                    me.authenticate(&verified);
+                    me.replace_viewer(viewer, Reason::Forbidden);
+                }
+                Err(error) => {
+                    let code = match error {
+                        AuthError::Unauthorized(_) => ErrorCode::Unauthorized,
+                        AuthError::Unavailable(_) => ErrorCode::Unavailable,
+                    };
+                    me.refuse(message.id.as_deref(), &Problem::new(code, error.to_string()));
+                }
+            }
+            me.resume();
+        });
+    }
+
+    fn answer_auth(&self, message: &Message, verified: &Verified) {
+        let Some(id) = message.id.as_deref() else { return };
+        let data =
+            serde_json::value::to_raw_value(&serde_json::json!({"expires": verified.expires}));
+        self.send(&Outgoing {
+            id: Some(id),
+            status: Some(Status::Ok),
+            data: data.ok().as_deref(),
+            ..Outgoing::default()
+        });
+    }
+
+    fn authenticate(&self, verified: &Verified) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let left = Duration::from_secs(verified.ends).saturating_sub(now);
+        self.authenticated.set(self.sessions.services.verifies);
+        self.expires.set(Some(Instant::now() + left));
+        self.sessions.arm(self);
+    }
+
+    /// The credential has ended: it is dropped, and every binding judged without it.
+    pub(super) fn expire(&self) {
+        self.expires.set(None);
+        self.authenticated.set(false);
+        self.send(&Outgoing { event: Some("auth:expired"), ..Outgoing::default() });
+        if self.sessions.services.auth_required {
+            return self.close(&Close::Unauthorized("the credential has expired"));
+        }
+        let viewer = self.viewer.borrow().without_credentials();
+        self.replace_viewer(viewer, Reason::Expired);
+    }
+
+    /// Carries every binding over to the new credential. Nothing is shown until it was judged.
+    fn replace_viewer(&self, viewer: Viewer, reason: Reason) {
+        if *self.viewer.borrow().as_ref() == viewer {
+            return;
+        }
+        self.viewer.replace(Rc::new(viewer));
+        let bindings = self.bindings.borrow().clone();
+        for binding in bindings {
+            let hub = &self.sessions.services.hub;
+            if hub.rejudge(&binding, self.client.clone(), Purpose::Rejudge(reason)).is_err() {
+                hub.leave(&binding);
+                self.drop_binding(&binding);
+                self.send_unbind(&binding, Reason::Limit);
+            }
+        }
+    }
+
+    /// A request of the gate's to the upstream, as this client.
+    async fn ask(&self, request: Request<()>) -> Result<Response<ResponseBody>, Asked> {
+        let (mut parts, ()) = request.into_parts();
+        if let Ok(host) = self.host.parse() {
+            parts.headers.insert(header::HOST, host);
+        }
+        let request = Request::from_parts(parts, RequestBody::Empty);
+        self.sessions.services.exchange.run(request, &self.client).await.map_err(Asked)
+    }
+}
+
+/// Why the upstream could not be asked.
+struct Asked(Rejection);
+
+impl std::fmt::Display for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.detail())
+    }
+}

@@ -1,0 +1,228 @@
+//! From bytes to WebSocket messages (RFC 6455 §5): frames joined, unmasked and checked. Holds no
+//! buffer while no part of a message is outstanding, because most sockets are idle most of the time.
+
+use std::io::Cursor;
+
+use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
+
+use crate::protocol::Close;
+
+/// What a client sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    Text(String),
+    Ping(Vec<u8>),
+    Pong,
+    /// The peer's close frame, with the code to answer it with.
+    Close(u16),
+}
+
+/// One socket's incoming side.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    bytes: Vec<u8>,
+    /// Up to here `bytes` are done with.
+    done: usize,
+    /// The beginning of a fragmented message.
+    message: Option<Vec<u8>>,
+}
+
+/// Longest payload of a control frame (RFC 6455 §5.5).
+const MAX_CONTROL: u64 = 125;
+
+impl Frames {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The next whole message of at most `limit` bytes; `None` until more bytes come.
+    pub(super) fn next(&mut self, limit: usize) -> Result<Option<Received>, Close> {
+        loop {
+            let Some((header, payload)) = self.next_frame(limit)? else {
+                self.compact();
+                return Ok(None);
+            };
+            if let Some(received) = self.take(&header, payload)? {
+                return Ok(Some(received));
+            }
+        }
+    }
+
+    /// Whether nothing is left that was received.
+    pub(super) fn is_idle(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn next_frame(&mut self, limit: usize) -> Result<Option<(FrameHeader, Vec<u8>)>, Close> {
+        let rest = &self.bytes[self.done..];
+        let mut cursor = Cursor::new(rest);
+        let Some((header, length)) =
+            FrameHeader::parse(&mut cursor).map_err(|_| Close::Protocol)?
+        else {
+            return Ok(None);
+        };
+        if header.rsv1 || header.rsv2 || header.rsv3 {
+            return Err(Close::Protocol);
+        }
+        let is_control = matches!(header.opcode, OpCode::Control(_));
+        if is_control && (length > MAX_CONTROL || !header.is_final) {
+            return Err(Close::Protocol);
+        }
+        let joined = self.message.as_ref().filter(|_| !is_control).map_or(0, Vec::len) as u64;
+        if length.saturating_add(joined) > limit as u64 && !is_control {
+            return Err(Close::TooBig);
+        }
+        // A client masks every frame (RFC 6455 §5.1).
+        let mask = header.mask.ok_or(Close::Protocol)?;
+        let start = usize::try_from(cursor.position()).map_err(|_| Close::TooBig)?;
+        let end = start + usize::try_from(length).map_err(|_| Close::TooBig)?;
+        let Some(payload) = rest.get(start..end) else { return Ok(None) };
+        let payload =
+            payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+        self.done += end;
+        Ok(Some((header, payload)))
+    }
+
+    fn take(&mut self, header: &FrameHeader, payload: Vec<u8>) -> Result<Option<Received>, Close> {
+        match header.opcode {
+            OpCode::Control(Control::Ping) => Ok(Some(Received::Ping(payload))),
+            OpCode::Control(Control::Pong) => Ok(Some(Received::Pong)),
+            OpCode::Control(Control::Close) => close_code(&payload).map(Received::Close).map(Some),
+            OpCode::Data(Data::Text) if self.message.is_none() => {
+                if header.is_final {
+                    return text(payload).map(Some);
+                }
+                self.message = Some(payload);
+                Ok(None)
+            }
+            OpCode::Data(Data::Continue) => {
+                let mut message = self.message.take().ok_or(Close::Protocol)?;
+                message.extend_from_slice(&payload);
+                if header.is_final {
+                    return text(message).map(Some);
+                }
+                self.message = Some(message);
+                Ok(None)
+            }
+            OpCode::Data(Data::Binary) if self.message.is_none() => Err(Close::Unsupported),
+            OpCode::Data(_) | OpCode::Control(_) => Err(Close::Protocol),
+        }
+    }
+
+    /// Forgets what was read, and gives the memory back when nothing is left.
+    fn compact(&mut self) {
+        if self.done == self.bytes.len() {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.drain(..self.done);
+        }
+        self.done = 0;
+    }
+}
+
+fn text(bytes: Vec<u8>) -> Result<Received, Close> {
+    String::from_utf8(bytes).map(Received::Text).map_err(|_| Close::Invalid)
+}
+
+fn close_code(payload: &[u8]) -> Result<u16, Close> {
+    match payload {
+        [] => Ok(Close::Normal.code()),
+        [_] => Err(Close::Protocol),
+        [high, low, reason @ ..] => {
+            let code = u16::from_be_bytes([*high, *low]);
+            if !CloseCode::from(code).is_allowed() {
+                return Err(Close::Protocol);
+            }
+            std::str::from_utf8(reason).map_err(|_| Close::Invalid)?;
+            Ok(code)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let header = FrameHeader { mask: Some([1, 2, 3, 4]), ..FrameHeader::default() };
+        let mut out = Vec::new();
+        header.format(payload.len() as u64, &mut out).unwrap();
+        out[0] = first;
+        out.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(b, k)| b ^ k));
+        out
+    }
+
+    fn read_in_pieces(bytes: &[u8], piece: usize) -> Result<Vec<Received>, Close> {
+        let mut frames = Frames::default();
+        let mut received = Vec::new();
+        for piece in bytes.chunks(piece) {
+            frames.push(piece);
+            while let Some(message) = frames.next(64)? {
+                received.push(message);
+            }
+        }
+        assert!(frames.bytes.capacity() == 0 || !frames.bytes.is_empty());
+        Ok(received)
+    }
+
+    #[test]
+    fn messages_come_whole_however_the_bytes_are_cut() {
+        let bytes = [
+            frame(0x81, b"one"),
+            frame(0x01, b"t"),
+            frame(0x89, b"p"),
+            frame(0x80, b"wo"),
+            frame(0x88, &[0x03, 0xe8, b'b']),
+        ]
+        .concat();
+        for piece in [1, 2, 3, 5, 100] {
+            assert_eq!(
+                read_in_pieces(&bytes, piece).unwrap(),
+                [
+                    Received::Text("one".into()),
+                    Received::Ping(b"p".into()),
+                    Received::Text("two".into()),
+                    Received::Close(1000)
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_closes_with_the_standard_code() {
+        let unmasked = {
+            let mut out = Vec::new();
+            FrameHeader::default().format(0, &mut out).unwrap();
+            out
+        };
+        for (bytes, close) in [
+            (unmasked, Close::Protocol),
+            (frame(0x82, b"x"), Close::Unsupported),
+            (frame(0x81, &[0xff]), Close::Invalid),
+            (frame(0x81, &[b'x'; 65]), Close::TooBig),
+            ([frame(0x01, &[b'x'; 40]), frame(0x80, &[b'x'; 40])].concat(), Close::TooBig),
+            (frame(0x80, b"x"), Close::Protocol),
+            ([frame(0x01, b"x"), frame(0x81, b"x")].concat(), Close::Protocol),
+            (frame(0xc1, b"x"), Close::Protocol),
+            (frame(0x83, b"x"), Close::Protocol),
+            (frame(0x89, &[0; 126]), Close::Protocol),
+            (frame(0x09, b""), Close::Protocol),
+            (frame(0x88, &[3]), Close::Protocol),
+            (frame(0x88, &[0x03, 0xed]), Close::Protocol),
+            (frame(0x88, &[0x03, 0xe8, 0xff]), Close::Invalid),
+        ] {
+            assert_eq!(read_in_pieces(&bytes, 1), Err(close), "{bytes:02x?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_messages_or_a_close(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200), piece in 1usize..50
+        ) {
+            let _outcome = read_in_pieces(&bytes, piece);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What one socket is owed: answers, channel events, and bindings whose latest state it lacks.
+//!
+//! Answers and channel events are queued; states are not. A binding is *ready* once, however often
+//! its view changes, and its latest state becomes a frame only when the socket takes bytes.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use tokio::net::TcpStream;
+
+use crate::hub::mirror::Binding;
+use crate::protocol::{Outgoing, codec};
+use crate::view::{Content, State};
+
+/// Frames given to one system call.
+const BATCH: usize = 32;
+/// Bytes of states turned into frames ahead of the socket.
+const AHEAD: usize = 64 * 1024;
+/// Channel events that wait for one socket; past it they are counted and reported as lost.
+const MAX_CHANNEL_EVENTS: usize = 256;
+
+#[derive(Default)]
+pub(super) struct Outbox {
+    queue: RefCell<VecDeque<Queued>>,
+    bytes: Cell<usize>,
+    channel_events: Cell<usize>,
+    ready: RefCell<VecDeque<Rc<Binding>>>,
+    lost: RefCell<Vec<(Arc<str>, u64)>>,
+    /// The socket takes nothing for now.
+    pub(super) blocked: Cell<bool>,
+    /// Queued at the worker's flusher.
+    pub(super) owed: Cell<bool>,
+}
+
+struct Queued {
+    frame: Bytes,
+    of_channel: bool,
+}
+
+impl Outbox {
+    pub(super) fn push(&self, frame: Bytes) {
+        self.enqueue(frame, false);
+    }
+
+    /// Queues a channel event, or counts it as lost.
+    pub(super) fn push_event(&self, channel: &Arc<str>, frame: &Bytes, limit: usize) {
+        let full = self.channel_events.get() >= MAX_CHANNEL_EVENTS
+            || self.bytes.get() + frame.len() > limit;
+        if full {
+            self.lose(channel, 1);
+            return;
+        }
+        self.report_lost();
+        self.channel_events.set(self.channel_events.get() + 1);
+        self.enqueue(frame.clone(), true);
+    }
+
+    /// The client is told of the gap before it hears the channel again.
+    pub(super) fn lose(&self, channel: &Arc<str>, count: u64) {
+        let mut lost = self.lost.borrow_mut();
+        match lost.iter_mut().find(|(name, _)| name == channel) {
+            Some((_, total)) => *total += count,
+            None => lost.push((Arc::clone(channel), count)),
+        }
+    }
+
+    pub(super) fn forget_channel(&self, channel: &str) {
+        self.lost.borrow_mut().retain(|(name, _)| &**name != channel);
+    }
+
+    pub(super) fn mark_ready(&self, binding: &Rc<Binding>) {
+        if !binding.ready.replace(true) {
+            self.ready.borrow_mut().push_back(Rc::clone(binding));
+        }
+    }
+
+    pub(super) fn forget(&self, binding: &Rc<Binding>) {
+        if binding.ready.replace(false) {
+            self.ready.borrow_mut().retain(|other| !Rc::ptr_eq(other, binding));
+        }
+    }
+
+    /// Drops everything that has not begun to be sent.
+    pub(super) fn clear(&self) {
+        self.ready.borrow_mut().clear();
+        self.lost.borrow_mut().clear();
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.get()
+    }
+
+    /// Writes until all is sent or the socket takes no more.
+    pub(super) fn flush(&self, stream: &TcpStream) -> io::Result<()> {
+        loop {
+            self.fill();
+            if self.queue.borrow().is_empty() {
+                self.blocked.set(false);
+                self.shrink();
+                return Ok(());
+            }
+            let written = {
+                let queue = self.queue.borrow();
+                if queue.len() == 1 {
+                    stream.try_write(&queue[0].frame)
+                } else {
+                    let mut slices = [IoSlice::new(&[]); BATCH];
+                    let count = queue.len().min(BATCH);
+                    for (slice, queued) in slices.iter_mut().zip(queue.iter()) {
+                        *slice = IoSlice::new(&queued.frame);
+                    }
+                    stream.try_write_vectored(&slices[..count])
+                }
+            };
+            match written {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.sent(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked.set(true);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn enqueue(&self, frame: Bytes, of_channel: bool) {
+        self.bytes.set(self.bytes.get() + frame.len());
+        self.queue.borrow_mut().push_back(Queued { frame, of_channel });
+    }
+
+    fn sent(&self, mut count: usize) {
+        let mut queue = self.queue.borrow_mut();
+        self.bytes.set(self.bytes.get().saturating_sub(count));
+        while let Some(front) = queue.front_mut() {
+            if front.frame.len() > count {
+                front.frame.advance(count);
+                return;
+            }
+            count -= front.frame.len();
+            if front.of_channel {
+                self.channel_events.set(self.channel_events.get() - 1);
+            }
+            queue.pop_front();
+        }
+    }
+
+    /// Turns ready bindings into frames, as far ahead as one write takes.
+    fn fill(&self) {
+        while self.queue.borrow().len() < BATCH && self.bytes.get() < AHEAD {
+            let Some(binding) = self.ready.borrow_mut().pop_front() else { break };
+            binding.ready.set(false);
+            for frame in frames_of(&binding) {
+                self.push(frame);
+            }
+        }
+        if self.queue.borrow().is_empty() {
+            self.report_lost();
+        }
+    }
+
+    fn report_lost(&self) {
+        for (channel, count) in self.lost.take() {
+            let message = Outgoing {
+                event: Some("channel:lost"),
+                channel: Some(&channel),
+                count: Some(count),
+                ..Outgoing::default()
+            };
+            self.push(codec::encode(&message));
+        }
+    }
+
+    fn shrink(&self) {
+        *self.queue.borrow_mut() = VecDeque::new();
+        let mut ready = self.ready.borrow_mut();
+        if ready.is_empty() {
+            *ready = VecDeque::new();
+        }
+    }
+}
+
+/// What brings the client from what it holds to the latest; nothing when it is there.
+fn frames_of(binding: &Binding) -> Vec<Bytes> {
+    let mut frames = Vec::new();
+    let Some((state, stale)) = binding.latest().filter(|_| binding.live.get()) else {
+        return frames;
+    };
+    let is_new = binding.held.borrow().as_deref() != Some(&*state.version);
+    if is_new {
+        binding.held.replace(Some(Arc::clone(&state.version)));
+        frames.push(state_frame(&state, binding));
+    }
+    let event = match (binding.told_stale.replace(stale), stale) {
+        (false, true) => "stale",
+        (true, false) if !is_new => "fresh",
+        _ => return frames,
+    };
+    frames.push(codec::encode(&Outgoing {
+        event: Some(event),
+        uri: Some(binding.name()),
+        ..Outgoing::default()
+    }));
+    frames
+}
+
+fn state_frame(state: &State, binding: &Binding) -> Bytes {
+    let versioned = binding.versioned.get();
+    let encode = |uri: &str| {
+        let (event, data) = match &state.content {
+            Content::Data(data) => ("update", Some(&*data.0)),
+            Content::Absent => ("delete", None),
+            Content::Unseen => ("update", None),
+        };
+        codec::encode(&Outgoing {
+            event: Some(event),
+            uri: Some(uri),
+            data,
+            version: versioned.then_some(&*state.version),
+            ..Outgoing::default()
+        })
+    };
+    match &binding.spelling {
+        Some(spelling) => encode(spelling),
+        None => state.frames[usize::from(versioned)]
+            .get_or_init(|| encode(binding.uri.as_str()))
+            .clone(),
+    }
+}

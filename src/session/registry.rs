@@ -1,0 +1,266 @@
+//! Every socket of one worker: their timers, their flusher, their channels, their drain.
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderName;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::calls::Calls;
+use super::frames::Frames;
+use super::outbox::Outbox;
+use super::{Opening, Options, Session};
+use crate::audience::Viewer;
+use crate::channel::{self, Members};
+use crate::exchange::Exchange;
+use crate::gate::Gate;
+use crate::gate::auth::Authenticator;
+use crate::hub::mail::Published;
+use crate::hub::{Hub, News};
+use crate::protocol::Close;
+use crate::route::Routes;
+
+/// What every socket of a worker uses.
+pub struct Services {
+    pub options: Options,
+    pub hub: Rc<Hub>,
+    pub exchange: Rc<Exchange>,
+    pub gate: Arc<Gate>,
+    pub authenticator: Arc<Authenticator>,
+    /// Tokens are checked by Pogo (`auth.verify` or `auth.jwt`), so "authenticated" means something.
+    pub verifies: bool,
+    pub auth_required: bool,
+    pub routes: Arc<Routes>,
+    pub channels: Arc<[channel::Rule]>,
+    pub credential_headers: Vec<HeaderName>,
+    pub tasks: TaskTracker,
+}
+
+/// One worker's sockets.
+pub struct Sessions {
+    pub(super) services: Services,
+    all: RefCell<HashMap<u64, Rc<Session>>>,
+    pub(super) members: Members<Rc<Session>>,
+    owed: RefCell<VecDeque<Rc<Session>>>,
+    bell: Notify,
+    timers: RefCell<BinaryHeap<Reverse<(Instant, u64)>>>,
+    scratch: RefCell<Box<[u8]>>,
+    numbers: Cell<u64>,
+    draining: Cell<Option<u64>>,
+    emptied: Notify,
+}
+
+/// Bytes read from a socket at once; shared by all sockets of a worker.
+const SCRATCH: usize = 16 * 1024;
+/// Sockets flushed before other tasks get their turn.
+const FLUSHES_PER_TURN: usize = 256;
+/// How exactly timers are kept.
+const TICK: Duration = Duration::from_millis(100);
+/// A restart spreads its clients' return over this many seconds.
+const RETURN_SPREAD: u64 = 10;
+
+impl Sessions {
+    /// `worker` makes the numbers of sessions distinct on the node.
+    pub fn new(worker: usize, services: Services) -> Rc<Self> {
+        Rc::new(Self {
+            services,
+            all: RefCell::default(),
+            members: Members::default(),
+            owed: RefCell::default(),
+            bell: Notify::new(),
+            timers: RefCell::default(),
+            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            numbers: Cell::new((worker as u64) << 48),
+            draining: Cell::new(None),
+            emptied: Notify::new(),
+        })
+    }
+
+    /// Takes over a socket after its handshake.
+    pub fn open(self: &Rc<Self>, stream: TcpStream, read_ahead: Bytes, opening: Opening) {
+        let id = self.numbers.get() + 1;
+        self.numbers.set(id);
+        let now = Instant::now();
+        let viewer = Viewer::from_handshake(&opening.headers, &self.services.credential_headers);
+        let session = Rc::new_cyclic(|me| Session {
+            id,
+            sessions: Rc::clone(self),
+            stream,
+            client: opening.client,
+            host: opening.host,
+            frames: RefCell::new(Frames::default()),
+            outbox: Outbox::default(),
+            viewer: RefCell::new(Rc::new(viewer)),
+            authenticated: Cell::new(false),
+            expires: Cell::new(None),
+            paused: Cell::new(false),
+            bindings: RefCell::default(),
+            channels: RefCell::default(),
+            calls: Calls::default(),
+            strikes: Cell::new(0),
+            born: now,
+            heard: Cell::new(now),
+            pinged: Cell::new(None),
+            wakes_at: Cell::new(None),
+            closing: Cell::new(None),
+            over: Cell::new(false),
+            waker: RefCell::new(None),
+            me: me.clone(),
+            _slot: opening.slot,
+        });
+        self.all.borrow_mut().insert(id, Rc::clone(&session));
+        self.arm(&session);
+        session.check_handshake(&opening.headers);
+        if let Some(retry_after) = self.draining.get() {
+            session.close(&Close::GoingAway { retry_after: Some(retry_after) });
+        }
+        self.services.tasks.spawn_local(session.serve(read_ahead));
+    }
+
+    /// Writes what sockets are owed and keeps their timers, for ever.
+    pub async fn run(self: Rc<Self>) {
+        let timers = Rc::clone(&self);
+        tokio::join!(self.flush_owed(), timers.keep_time());
+    }
+
+    /// What other workers have to say.
+    pub fn tell(&self, news: News) {
+        match news {
+            News::Published(published) => self.publish_here(&published, None),
+            News::Lost { channel, count } => {
+                for member in self.members.others(&channel, None) {
+                    member.outbox.lose(&channel, count);
+                    member.owe_flush();
+                }
+            }
+            News::LoggedOut(credentials) => {
+                self.close_those(|session| session.viewer.borrow().shares_credential(&credentials));
+            }
+            News::EverybodyOut => {
+                self.close_those(|session| !session.viewer.borrow().credentials().is_empty());
+            }
+        }
+    }
+
+    fn close_those(&self, wanted: impl Fn(&Session) -> bool) {
+        let sessions: Vec<_> = self.all.borrow().values().cloned().collect();
+        for session in sessions.iter().filter(|session| wanted(session)) {
+            session.close(&Close::Unauthorized("logged out"));
+        }
+    }
+
+    /// Closes every socket with 1001 and waits until all are gone. A socket opened meanwhile is
+    /// closed too.
+    pub async fn drain(&self) {
+        self.draining.set(Some(1));
+        let sessions: Vec<_> = self.all.borrow().values().cloned().collect();
+        for session in sessions {
+            let retry_after = Some(1 + session.id % RETURN_SPREAD);
+            session.close(&Close::GoingAway { retry_after });
+        }
+        while !self.all.borrow().is_empty() {
+            self.emptied.notified().await;
+        }
+    }
+
+    pub(super) fn publish(&self, published: &Published, sender: u64) {
+        self.publish_here(published, Some(sender));
+        self.services.hub.publish(published);
+    }
+
+    fn publish_here(&self, published: &Published, sender: Option<u64>) {
+        for member in self.members.others(&published.channel, sender) {
+            let limit = self.services.options.outbox_bytes;
+            member.outbox.push_event(&published.channel, &published.frame, limit);
+            member.owe_flush();
+        }
+    }
+
+    pub(super) fn forget(&self, id: u64) {
+        self.all.borrow_mut().remove(&id);
+        if self.all.borrow().is_empty() {
+            self.emptied.notify_one();
+        }
+    }
+
+    pub(super) fn with_scratch<T>(
+        &self,
+        read: impl FnOnce(&mut [u8]) -> io::Result<T>,
+    ) -> io::Result<T> {
+        read(&mut self.scratch.borrow_mut())
+    }
+
+    pub(super) fn owe(&self, session: Rc<Session>) {
+        self.owed.borrow_mut().push_back(session);
+        self.bell.notify_one();
+    }
+
+    /// A publish only queues; here every owed socket is written to once per turn.
+    async fn flush_owed(&self) {
+        loop {
+            self.bell.notified().await;
+            let mut flushed = 0;
+            while let Some(session) = self.next_owed() {
+                session.flush();
+                flushed += 1;
+                if flushed % FLUSHES_PER_TURN == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    fn next_owed(&self) -> Option<Rc<Session>> {
+        self.owed.borrow_mut().pop_front()
+    }
+
+    /// Has the session looked at when its next deadline is due.
+    pub(super) fn arm(&self, session: &Session) {
+        let at = session.next_deadline();
+        if session.wakes_at.get().is_none_or(|armed| armed > at) {
+            session.wakes_at.set(Some(at));
+            self.timers.borrow_mut().push(Reverse((at, session.id)));
+        }
+    }
+
+    async fn keep_time(&self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let now = Instant::now();
+            while let Some(session) = self.due(now) {
+                session.on_time(now);
+                if !session.over.get() {
+                    self.arm(&session);
+                }
+            }
+        }
+    }
+
+    /// Takes the next session whose entry is due; entries that were superseded are dropped.
+    fn due(&self, now: Instant) -> Option<Rc<Session>> {
+        let mut timers = self.timers.borrow_mut();
+        while let Some(Reverse((at, id))) = timers.peek().copied() {
+            if at > now {
+                return None;
+            }
+            timers.pop();
+            let session = self.all.borrow().get(&id).cloned();
+            if let Some(session) = session.filter(|session| session.wakes_at.get() == Some(at)) {
+                session.wakes_at.set(None);
+                return Some(session);
+            }
+        }
+        None
+    }
+}

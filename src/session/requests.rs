@@ -1,0 +1,293 @@
+//! What each client event does.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::calls::{Call, Verb};
+use super::{MAX_STRIKES, Session};
+use crate::channel::{self, Action, Denied};
+use crate::hub::Unbound;
+use crate::hub::mail::Published;
+use crate::hub::mirror::{Binding, Owner, Purpose};
+use crate::protocol::{Close, ErrorCode, Message, Outgoing, Problem, Status, codec};
+use crate::uri::Uri;
+use crate::view::{Content, End, Verdict};
+
+/// Messages over the rate, in a row, after which the socket is closed.
+const MAX_OVER_RATE: u32 = 64;
+
+impl Session {
+    /// One text message.
+    pub(super) fn handle(&self, text: &str) {
+        let decoded = codec::decode(text);
+        if let Err(wait) = self.sessions.services.gate.message_budget(self.client.ip) {
+            self.strikes.set(self.strikes.get() + 1);
+            if self.strikes.get() > MAX_OVER_RATE {
+                return self.close(&Close::RateLimited);
+            }
+            let id =
+                decoded.as_ref().map_or_else(|bad| bad.id.as_deref(), |good| good.id.as_deref());
+            let problem = Problem {
+                retry_after: Some(wait.seconds()),
+                ..Problem::new(ErrorCode::RateLimited, "too many messages")
+            };
+            return self.refuse(id, &problem);
+        }
+        match decoded {
+            Ok(message) => {
+                self.strikes.set(0);
+                self.dispatch(message);
+            }
+            Err(malformed) => {
+                self.strikes.set(self.strikes.get() + 1);
+                self.refuse(malformed.id.as_deref(), &malformed.problem);
+                if self.strikes.get() >= MAX_STRIKES {
+                    self.close(&Close::Abuse);
+                }
+            }
+        }
+    }
+
+    fn dispatch(&self, message: Message) {
+        let open_to_all = matches!(message.event.as_str(), "ping" | "auth");
+        if !open_to_all && self.must_authenticate() {
+            let problem = Problem::new(ErrorCode::Unauthorized, "authenticate first");
+            return self.refuse(message.id.as_deref(), &problem);
+        }
+        if message.namespace.as_deref().is_some_and(|namespace| namespace != "/") {
+            let problem = Problem::new(ErrorCode::NotFound, "there is no such namespace");
+            return self.refuse(message.id.as_deref(), &problem);
+        }
+        match (message.event.as_str(), message.channel.is_some(), message.uri.is_some()) {
+            ("channel:subscribe" | "pogo:subscribe", ..) => self.subscribe(&message),
+            ("channel:unsubscribe" | "pogo:unsubscribe", ..) => self.unsubscribe(&message),
+            (_, true, false) => self.publish(&message),
+            ("ping", ..) => self.acknowledge(message.id.as_deref()),
+            ("auth", ..) => self.auth(message),
+            ("bind", ..) => self.bind(message),
+            ("unbind", ..) => self.unbind(&message),
+            ("index" | "show", ..) => self.rest(Verb::Read, message),
+            ("create", ..) => self.rest(Verb::Create, message),
+            ("update", ..) => self.rest(Verb::Update, message),
+            ("delete", ..) => self.rest(Verb::Delete, message),
+            (_, true, true) => self.publish(&message),
+            _ => {
+                let problem = Problem::new(ErrorCode::UnknownEvent, "there is no such event");
+                self.refuse(message.id.as_deref(), &problem);
+            }
+        }
+    }
+
+    pub(super) fn refuse(&self, id: Option<&RawValue>, problem: &Problem) {
+        self.send(&Outgoing {
+            id,
+            status: Some(Status::Error),
+            error: Some(problem),
+            ..Outgoing::default()
+        });
+    }
+
+    /// A request without `id` gets no `ok`.
+    fn acknowledge(&self, id: Option<&RawValue>) {
+        if id.is_some() {
+            self.send(&Outgoing { id, status: Some(Status::Ok), ..Outgoing::default() });
+        }
+    }
+
+    /// The message's URI and the spelling it came in; refused if there is none.
+    fn uri_of(&self, message: &Message) -> Option<Uri> {
+        let parsed = match message.uri.as_deref() {
+            Some(text) => Uri::parse(text).map_err(|error| error.to_string()),
+            None => Err("\"uri\" must be given".to_owned()),
+        };
+        parsed
+            .map_err(|error| {
+                let problem = Problem::new(ErrorCode::BadRequest, error);
+                self.refuse(message.id.as_deref(), &problem);
+            })
+            .ok()
+    }
+
+    fn rest(&self, verb: Verb, message: Message) {
+        if let Some(uri) = self.uri_of(&message) {
+            self.call(Call { verb, uri, message });
+        }
+    }
+
+    fn bind(&self, message: Message) {
+        let Some(uri) = self.uri_of(&message) else { return };
+        if let Some(option) = message.unsupported {
+            let text = format!("\"{option}\" is not supported by this release");
+            let problem = Problem::new(ErrorCode::BadRequest, text);
+            return self.refuse(message.id.as_deref(), &problem);
+        }
+        let spelling = message.uri.as_deref().unwrap_or_default();
+        let (binding, is_new) = match self.binding(uri, spelling) {
+            Ok(found) => found,
+            Err(problem) => return self.refuse(message.id.as_deref(), &problem),
+        };
+        let id = message.id.clone();
+        let purpose = Purpose::Bind { id: message.id, version: message.version };
+        let hub = &self.sessions.services.hub;
+        if let Err(unbound) = hub.wait(&binding, self.client(), purpose) {
+            if is_new {
+                hub.leave(&binding);
+                self.drop_binding(&binding);
+            }
+            self.refuse(id.as_deref(), &unbound_problem(unbound));
+        }
+    }
+
+    /// The session's binding to `uri`, made if there is none; true when it was made.
+    pub(super) fn binding(&self, uri: Uri, spelling: &str) -> Result<(Rc<Binding>, bool), Problem> {
+        let at = match self.find(&uri) {
+            Ok(at) => return Ok((Rc::clone(&self.bindings.borrow()[at]), false)),
+            Err(at) => at,
+        };
+        if self.bindings.borrow().len() >= self.options().bindings {
+            return Err(Problem::new(ErrorCode::LimitExceeded, "too many bindings on this socket"));
+        }
+        let spelling = (spelling != uri.as_str()).then(|| spelling.into());
+        let owner: std::rc::Weak<dyn Owner> = self.me.clone();
+        let hub = &self.sessions.services.hub;
+        let binding = hub.binding(uri, spelling, owner).map_err(unbound_problem)?;
+        self.bindings.borrow_mut().insert(at, Rc::clone(&binding));
+        Ok((binding, true))
+    }
+
+    pub(super) fn answer_bind(
+        &self,
+        binding: &Rc<Binding>,
+        id: Option<Box<RawValue>>,
+        version: Option<Option<String>>,
+        verdict: &Verdict,
+    ) {
+        let id = id.as_deref();
+        match verdict {
+            Verdict::Live { state, .. } => {
+                let Some(known) = version else {
+                    // Without a version the client fetches for itself, or has already.
+                    let mut held = binding.held.borrow_mut();
+                    held.get_or_insert_with(|| Arc::clone(&state.version));
+                    drop(held);
+                    return self.acknowledge(id);
+                };
+                binding.versioned.set(true);
+                let is_known = known.as_deref() == Some(&*state.version);
+                if id.is_none() && !is_known {
+                    // No answer will carry the state, so the first event does.
+                    return;
+                }
+                binding.held.replace(Some(Arc::clone(&state.version)));
+                if id.is_none() {
+                    return;
+                }
+                let data = match &state.content {
+                    Content::Data(data) => Some(&*data.0),
+                    Content::Absent => Some(RawValue::NULL),
+                    Content::Unseen => None,
+                };
+                self.send(&Outgoing {
+                    id,
+                    status: Some(Status::Ok),
+                    data: data.filter(|_| !is_known),
+                    version: Some(&state.version),
+                    ..Outgoing::default()
+                });
+            }
+            Verdict::Failed(problem) => {
+                if !binding.live.get() {
+                    self.sessions.services.hub.leave(binding);
+                    self.drop_binding(binding);
+                }
+                self.refuse(id, problem);
+            }
+            Verdict::Ended(End::Refused(problem) | End::NotBindable(problem)) => {
+                self.refuse(id, problem);
+            }
+        }
+    }
+
+    fn unbind(&self, message: &Message) {
+        let Some(uri) = self.uri_of(message) else { return };
+        if let Ok(at) = self.find(&uri) {
+            let binding = Rc::clone(&self.bindings.borrow()[at]);
+            self.sessions.services.hub.leave(&binding);
+            self.drop_binding(&binding);
+        }
+        self.acknowledge(message.id.as_deref());
+    }
+
+    /// The message's channel, if the rules let this session do `action` there.
+    fn channel_of<'m>(&self, message: &'m Message, action: Action) -> Option<&'m str> {
+        let services = &self.sessions.services;
+        let problem = match message.channel.as_deref() {
+            None => Problem::new(ErrorCode::BadRequest, "\"channel\" must be given"),
+            Some(name) => {
+                match channel::permit(&services.channels, name, action, self.authenticated.get()) {
+                    Ok(()) => return Some(name),
+                    Err(Denied::Unauthenticated) => Problem::new(
+                        ErrorCode::Unauthorized,
+                        "this channel asks for authentication",
+                    ),
+                    Err(Denied::Forbidden) => {
+                        Problem::new(ErrorCode::Forbidden, "this channel does not allow that")
+                    }
+                }
+            }
+        };
+        self.refuse(message.id.as_deref(), &problem);
+        None
+    }
+
+    fn subscribe(&self, message: &Message) {
+        let Some(name) = self.channel_of(message, Action::Subscribe) else { return };
+        let mut channels = self.channels.borrow_mut();
+        if !channels.iter().any(|channel| &**channel == name) {
+            if channels.len() >= self.options().channels {
+                drop(channels);
+                let text = "too many channels on this socket";
+                let problem = Problem::new(ErrorCode::LimitExceeded, text);
+                return self.refuse(message.id.as_deref(), &problem);
+            }
+            let Some(me) = self.me.upgrade() else { return };
+            channels.push(self.sessions.members.join(name, self.id, me));
+        }
+        drop(channels);
+        self.acknowledge(message.id.as_deref());
+    }
+
+    fn unsubscribe(&self, message: &Message) {
+        let Some(name) = message.channel.as_deref() else {
+            let problem = Problem::new(ErrorCode::BadRequest, "\"channel\" must be given");
+            return self.refuse(message.id.as_deref(), &problem);
+        };
+        self.channels.borrow_mut().retain(|channel| &**channel != name);
+        self.sessions.members.leave(name, self.id);
+        self.outbox.forget_channel(name);
+        self.acknowledge(message.id.as_deref());
+    }
+
+    fn publish(&self, message: &Message) {
+        let Some(name) = self.channel_of(message, Action::Publish) else { return };
+        let frame = codec::encode(&Outgoing {
+            event: Some(&message.event),
+            channel: Some(name),
+            data: message.data.as_deref(),
+            ..Outgoing::default()
+        });
+        self.sessions.publish(&Published { channel: name.into(), frame }, self.id);
+        self.acknowledge(message.id.as_deref());
+    }
+}
+
+fn unbound_problem(unbound: Unbound) -> Problem {
+    match unbound {
+        Unbound::NotRealtime => {
+            Problem::new(ErrorCode::NotBindable, "this resource cannot be bound")
+        }
+        Unbound::Overloaded => Problem::new(ErrorCode::Unavailable, "too many binds are waiting"),
+    }
+}

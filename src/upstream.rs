@@ -1,0 +1,437 @@
+//! Forwards to the API and streams the answer back, over one worker's own connections.
+
+mod pool;
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HeaderValue;
+use http::uri::Authority;
+use http::{Method, Request, Response};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::body::{Fault, Progress, RequestBody};
+use crate::headers;
+use pool::{Broken, Lease, Live, Pool};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// `host:port` of the API, spoken to in plain HTTP.
+    pub origin: Authority,
+    pub connect_timeout: Duration,
+    /// From the end of a request to the head of its answer.
+    pub response_timeout: Duration,
+    /// Below the upstream's own, so that a connection is seldom used while the upstream closes it.
+    pub idle_timeout: Duration,
+    /// Of the whole node; the workers share them evenly.
+    pub connections: usize,
+    pub header_bytes: usize,
+    pub headers: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            origin: Authority::from_static("127.0.0.1:3000"),
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(4),
+            connections: 256,
+            header_bytes: 64 * 1024,
+            headers: 256,
+        }
+    }
+}
+
+/// Why a request got no answer.
+#[derive(Debug)]
+pub struct Failure {
+    pub kind: Kind,
+    /// Bytes of the request may have reached the upstream, so it may have acted on it.
+    pub may_have_been_seen: bool,
+}
+
+#[derive(Debug)]
+pub enum Kind {
+    Connect(std::io::Error),
+    ConnectTimeout,
+    ResponseTimeout,
+    /// The connection ended before an answer.
+    Reset(hyper::Error),
+    /// Every connection is taken.
+    Busy,
+    /// What came is no HTTP answer.
+    BadResponse(hyper::Error),
+    /// The client failed to send its body.
+    RequestBody(Fault),
+}
+
+impl Failure {
+    fn unseen(kind: Kind) -> Self {
+        Self { kind, may_have_been_seen: false }
+    }
+
+    fn seen(kind: Kind) -> Self {
+        Self { kind, may_have_been_seen: true }
+    }
+}
+
+/// One worker's way to the upstream.
+#[derive(Debug)]
+pub struct Upstream {
+    options: Options,
+    host: HeaderValue,
+    builder: http1::Builder,
+    pool: Rc<Pool>,
+}
+
+impl Upstream {
+    /// `workers` is how many share the node's connections.
+    pub fn new(options: Options, workers: usize) -> Self {
+        let mut builder = http1::Builder::new();
+        builder
+            .max_headers(options.headers)
+            .max_header_size(options.header_bytes)
+            .max_buf_size(options.header_bytes.max(64 * 1024))
+            .allow_obsolete_multiline_headers_in_responses(true)
+            .preserve_header_case(true);
+        let share = options.connections.div_ceil(workers.max(1)).max(1);
+        let host = HeaderValue::try_from(options.origin.as_str())
+            .unwrap_or(HeaderValue::from_static("localhost"));
+        let pool = Pool::new(share, options.idle_timeout);
+        Self { options, host, builder, pool }
+    }
+
+    /// The name the upstream is known by to a client that named none.
+    pub fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// Closes connections that are of no more use; called on every tick.
+    pub fn sweep(&self) {
+        self.pool.sweep();
+    }
+
+    /// Sends a request in origin form whose `Host` is set.
+    ///
+    /// It is sent again, once and on a new connection, if the one that was reused broke before a
+    /// byte of an answer, and if the request was either not written or may be repeated.
+    pub async fn send(
+        &self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let permit = self
+            .pool
+            .permit(self.options.connect_timeout)
+            .await
+            .map_err(|pool::Full| Failure::unseen(Kind::Busy))?;
+        let progress = request.body().progress();
+        let mut request = request;
+        while let Some(mut live) = self.pool.take() {
+            let copy = repeatable(&request).then(|| copy_of(&request));
+            match self.answer(&mut live, request, progress.as_deref()).await {
+                Ok(answer) => return Ok(stream(answer, Lease::new(live, permit))),
+                Err(Attempt::Broken(Broken { unwritten: Some(again), .. })) => request = again,
+                Err(Attempt::Broken(broken)) => match copy {
+                    Some(copy) if !live.heard() => {
+                        request = copy;
+                        break;
+                    }
+                    _ => return Err(failure(broken, progress.as_deref())),
+                },
+                Err(Attempt::TimedOut) => return Err(Failure::seen(Kind::ResponseTimeout)),
+            }
+        }
+        let mut live = self.open().await?;
+        match self.answer(&mut live, request, progress.as_deref()).await {
+            Ok(answer) => Ok(stream(answer, Lease::new(live, permit))),
+            Err(Attempt::Broken(broken)) => Err(failure(broken, progress.as_deref())),
+            Err(Attempt::TimedOut) => Err(Failure::seen(Kind::ResponseTimeout)),
+        }
+    }
+
+    /// Sends a request to switch protocols, on a connection that serves nothing else.
+    pub async fn upgrade(&self, request: Request<RequestBody>) -> Result<Switch, Failure> {
+        let permit = self
+            .pool
+            .permit(self.options.connect_timeout)
+            .await
+            .map_err(|pool::Full| Failure::unseen(Kind::Busy))?;
+        let stream = self.connect().await?;
+        let (mut sender, connection) = self
+            .builder
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| Failure::unseen(Kind::Reset(error)))?;
+        let driver = Driver(tokio::task::spawn_local(connection.with_upgrades()));
+        let answer = within(self.options.response_timeout, None, sender.send_request(request))
+            .await
+            .ok_or_else(|| Failure::seen(Kind::ResponseTimeout))?;
+        let mut answer = answer.map_err(|error| Failure::seen(kind(error)))?;
+        if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            let upgrade = hyper::upgrade::on(&mut answer);
+            let head = answer.map(|_| ());
+            drop(permit);
+            return Ok(Switch::Switched { head, upstream: Tunnel { upgrade, _driver: driver } });
+        }
+        let (head, incoming) = answer.into_parts();
+        let connection = Connection::Driven { _driver: driver, _sender: sender, _permit: permit };
+        Ok(Switch::Answered(Response::from_parts(
+            head,
+            ResponseBody::Incoming(Download { incoming, connection: Some(connection) }),
+        )))
+    }
+
+    async fn answer(
+        &self,
+        live: &mut Live,
+        request: Request<RequestBody>,
+        progress: Option<&Progress>,
+    ) -> Result<Response<Incoming>, Attempt> {
+        within(self.options.response_timeout, progress, live.send(request))
+            .await
+            .ok_or(Attempt::TimedOut)?
+            .map_err(Attempt::Broken)
+    }
+
+    async fn open(&self) -> Result<Live, Failure> {
+        let stream = self.connect().await?;
+        Live::handshake(&self.builder, stream)
+            .await
+            .map_err(|error| Failure::unseen(Kind::Reset(error)))
+    }
+
+    async fn connect(&self) -> Result<TcpStream, Failure> {
+        let connecting = TcpStream::connect(address_of(&self.options.origin));
+        let stream = tokio::time::timeout(self.options.connect_timeout, connecting)
+            .await
+            .map_err(|_| Failure::unseen(Kind::ConnectTimeout))?
+            .map_err(|error| Failure::unseen(Kind::Connect(error)))?;
+        stream.set_nodelay(true).map_err(|error| Failure::unseen(Kind::Connect(error)))?;
+        Ok(stream)
+    }
+}
+
+#[derive(Debug)]
+enum Attempt {
+    Broken(Broken),
+    TimedOut,
+}
+
+/// `host` and `port`, as the resolver takes them: an IPv6 address without its brackets.
+fn address_of(origin: &Authority) -> (&str, u16) {
+    let host = origin.host();
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    (host, origin.port_u16().unwrap_or(80))
+}
+
+/// RFC 9110 §9.2.2, and nothing that could have been consumed by the first attempt.
+fn repeatable(request: &Request<RequestBody>) -> bool {
+    request.body().is_empty()
+        && matches!(
+            *request.method(),
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+        )
+}
+
+fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    *copy.extensions_mut() = request.extensions().clone();
+    copy
+}
+
+/// Waits for an answer. While a body is on its way the time begins anew with each part of it; a
+/// client that sends none is the body's own to deal with.
+async fn within<F: Future>(
+    timeout: Duration,
+    progress: Option<&Progress>,
+    answer: F,
+) -> Option<F::Output> {
+    let mut answer = std::pin::pin!(answer);
+    let mut deadline = Instant::now() + timeout;
+    loop {
+        if let Ok(output) = tokio::time::timeout_at(deadline, answer.as_mut()).await {
+            return Some(output);
+        }
+        let progress = progress?;
+        let begun = match progress.last_taken() {
+            _ if progress.awaits_client() => Instant::now(),
+            Some(taken) => taken,
+            None => return None,
+        };
+        if begun + timeout <= deadline {
+            return None;
+        }
+        deadline = begun + timeout;
+    }
+}
+
+fn failure(broken: Broken, progress: Option<&Progress>) -> Failure {
+    let kind = match progress.and_then(Progress::fault) {
+        Some(fault) => Kind::RequestBody(fault),
+        None => kind(broken.error),
+    };
+    Failure { kind, may_have_been_seen: broken.unwritten.is_none() }
+}
+
+fn kind(error: hyper::Error) -> Kind {
+    if error.is_parse() || error.is_user() { Kind::BadResponse(error) } else { Kind::Reset(error) }
+}
+
+fn stream(answer: Response<Incoming>, lease: Lease) -> Response<ResponseBody> {
+    let (head, incoming) = answer.into_parts();
+    // A connection on which two lengths were declared may be out of step: it serves no one else.
+    let suspect = headers::declares_two_lengths(&head.headers);
+    let body = if incoming.is_end_stream() && !suspect {
+        lease.release();
+        ResponseBody::Empty
+    } else {
+        let connection = if suspect { Connection::Once(lease) } else { Connection::Pooled(lease) };
+        ResponseBody::Incoming(Download { incoming, connection: Some(connection) })
+    };
+    Response::from_parts(head, body)
+}
+
+/// What the upstream said to a request to switch protocols.
+#[derive(Debug)]
+pub enum Switch {
+    Switched { head: Response<()>, upstream: Tunnel },
+    Answered(Response<ResponseBody>),
+}
+
+/// The upstream's end of a connection that has left HTTP.
+#[derive(Debug)]
+pub struct Tunnel {
+    upgrade: OnUpgrade,
+    _driver: Driver,
+}
+
+impl Tunnel {
+    /// The bare socket, and what the upstream has already said on it.
+    pub async fn into_socket(self) -> std::io::Result<(TcpStream, Bytes)> {
+        let upgraded: Upgraded = self.upgrade.await.map_err(std::io::Error::other)?;
+        let parts = upgraded
+            .downcast::<TokioIo<TcpStream>>()
+            .map_err(|_| std::io::Error::other("not the socket that was connected"))?;
+        Ok((parts.io.into_inner(), parts.read_buf))
+    }
+}
+
+/// The task of a connection that may leave HTTP; it ends with whoever uses the connection.
+#[derive(Debug)]
+struct Driver(tokio::task::JoinHandle<hyper::Result<()>>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum ResponseBody {
+    Empty,
+    Full(Bytes),
+    Incoming(Download),
+}
+
+impl From<Bytes> for ResponseBody {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }
+    }
+}
+
+/// An upstream's body as it arrives, and the connection it arrives on.
+#[derive(Debug)]
+pub struct Download {
+    incoming: Incoming,
+    connection: Option<Connection>,
+}
+
+#[derive(Debug)]
+enum Connection {
+    Pooled(Lease),
+    /// Not to be used again.
+    Once(Lease),
+    Driven {
+        _driver: Driver,
+        _sender: http1::SendRequest<RequestBody>,
+        _permit: pool::Permit,
+    },
+}
+
+impl Download {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending()
+            && let Some(Connection::Pooled(lease) | Connection::Once(lease)) = &mut self.connection
+        {
+            lease.drive(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        match polled {
+            Poll::Ready(None) => self.finish(),
+            // Its end must come out as an error, not as the clean end of a short answer.
+            Poll::Ready(Some(Err(_))) => self.connection = None,
+            Poll::Ready(Some(Ok(_))) if self.incoming.is_end_stream() => self.finish(),
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => (),
+        }
+        polled
+    }
+
+    fn finish(&mut self) {
+        if let Some(Connection::Pooled(lease)) = self.connection.take() {
+            lease.release();
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Incoming(download) => download
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map(headers::only_lawful_trailers))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Incoming(download) => download.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Incoming(download) => download.incoming.size_hint(),
+        }
+    }
+}

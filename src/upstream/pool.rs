@@ -1,0 +1,231 @@
+//! One worker's connections to the upstream.
+//!
+//! A connection has no task of its own: whoever awaits its answer drives it, so that a request
+//! costs no wake-up of another task and dropping the answer closes the connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::body::RequestBody;
+
+/// How many requests may wait for each connection that there may be.
+const WAITING_PER_CONNECTION: usize = 8;
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    /// The one that was used last is at the back, and is the next to be used.
+    idle: RefCell<VecDeque<Live>>,
+    free: Semaphore,
+    waiting: Cell<usize>,
+    waiting_limit: usize,
+    idle_timeout: Duration,
+}
+
+/// All connections are taken, and stay so.
+#[derive(Debug)]
+pub(super) struct Full;
+
+impl Pool {
+    pub(super) fn new(connections: usize, idle_timeout: Duration) -> Rc<Self> {
+        Rc::new(Self {
+            idle: RefCell::default(),
+            free: Semaphore::new(connections),
+            waiting: Cell::new(0),
+            waiting_limit: connections.saturating_mul(WAITING_PER_CONNECTION),
+            idle_timeout,
+        })
+    }
+
+    /// The right to use one connection, waited for no longer than `patience`.
+    pub(super) async fn permit(self: &Rc<Self>, patience: Duration) -> Result<Permit, Full> {
+        match self.free.try_acquire() {
+            Ok(permit) => permit.forget(),
+            Err(_) => self.wait(patience).await?,
+        }
+        Ok(Permit(Rc::clone(self)))
+    }
+
+    async fn wait(self: &Rc<Self>, patience: Duration) -> Result<(), Full> {
+        if self.waiting.get() >= self.waiting_limit {
+            return Err(Full);
+        }
+        let _queued = Queued::join(&self.waiting);
+        match tokio::time::timeout(patience, self.free.acquire()).await {
+            Ok(Ok(permit)) => permit.forget(),
+            Ok(Err(_)) | Err(_) => return Err(Full),
+        }
+        Ok(())
+    }
+
+    /// The connection that was used last, unless it has been idle too long.
+    pub(super) fn take(&self) -> Option<Live> {
+        let live = self.idle.borrow_mut().pop_back()?;
+        if live.idle_since.elapsed() < self.idle_timeout && !live.sender.is_closed() {
+            return Some(live);
+        }
+        // Everything below it is older still, or about to be found out.
+        drop(live);
+        self.take_older()
+    }
+
+    fn take_older(&self) -> Option<Live> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(live) = idle.pop_back() {
+            if live.idle_since.elapsed() >= self.idle_timeout {
+                idle.clear();
+                return None;
+            }
+            if !live.sender.is_closed() {
+                return Some(live);
+            }
+        }
+        None
+    }
+
+    /// Closes what has been idle too long and what the upstream has closed.
+    pub(super) fn sweep(&self) {
+        self.idle.borrow_mut().retain_mut(|live| {
+            live.drive(&mut Context::from_waker(Waker::noop()));
+            live.idle_since.elapsed() < self.idle_timeout && live.is_reusable()
+        });
+    }
+}
+
+/// Keeps count of who waits, however the wait ends.
+struct Queued<'a>(&'a Cell<usize>);
+
+impl<'a> Queued<'a> {
+    fn join(waiting: &'a Cell<usize>) -> Self {
+        waiting.set(waiting.get() + 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// The right to use one connection.
+#[derive(Debug)]
+pub(super) struct Permit(Rc<Pool>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.free.add_permits(1);
+    }
+}
+
+/// An open connection and whoever uses it; dropping it in the middle of an answer closes it.
+#[derive(Debug)]
+pub(super) struct Lease {
+    live: Live,
+    permit: Permit,
+}
+
+impl Lease {
+    pub(super) fn new(live: Live, permit: Permit) -> Self {
+        Self { live, permit }
+    }
+
+    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
+        self.live.drive(cx);
+    }
+
+    /// Gives the connection back if another request may follow on it.
+    pub(super) fn release(self) {
+        let Self { mut live, permit } = self;
+        // The connection has yet to notice that the answer is over.
+        live.drive(&mut Context::from_waker(Waker::noop()));
+        if live.is_reusable() {
+            live.idle_since = Instant::now();
+            live.reused = true;
+            permit.0.idle.borrow_mut().push_back(live);
+        }
+    }
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Live {
+    sender: SendRequest<RequestBody>,
+    connection: Box<http1::Connection<TokioIo<TcpStream>, RequestBody>>,
+    ended: bool,
+    idle_since: Instant,
+    /// It has carried a request before, so the upstream may be about to close it.
+    pub(super) reused: bool,
+}
+
+/// Why a request got no answer on a connection.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) error: hyper::Error,
+    /// The request, if none of it was written.
+    pub(super) unwritten: Option<Request<RequestBody>>,
+}
+
+impl Live {
+    pub(super) async fn handshake(
+        builder: &http1::Builder,
+        stream: TcpStream,
+    ) -> hyper::Result<Self> {
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        Ok(Self {
+            sender,
+            connection: Box::new(connection),
+            ended: false,
+            idle_since: Instant::now(),
+            reused: false,
+        })
+    }
+
+    /// Sends one request and drives the connection until the head of its answer is here.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, Broken> {
+        let answer = self.sender.try_send_request(request);
+        let mut answer = std::pin::pin!(answer);
+        let result = std::future::poll_fn(|cx| {
+            if !self.ended {
+                self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
+            }
+            answer.as_mut().poll(cx)
+        })
+        .await;
+        result.map_err(|mut failed| Broken {
+            unwritten: failed.take_message(),
+            error: failed.into_error(),
+        })
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if !self.ended {
+            // How it ended shows in the answer's body.
+            self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
+        }
+    }
+
+    /// After a failure: whether the upstream had begun to answer.
+    pub(super) fn heard(self) -> bool {
+        !self.connection.into_parts().read_buf.is_empty()
+    }
+
+    fn is_reusable(&self) -> bool {
+        !self.ended && self.sender.is_ready()
+    }
+}

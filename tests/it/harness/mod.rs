@@ -1,0 +1,17 @@
+//! What the tests are told with. Nothing sleeps: every step waits for the other side's bytes, or
+//! for the end of its connection, and fails when neither comes within [`PATIENCE`].
+
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
+mod pogo;
+mod upstream;
+mod wire;
+
+use std::time::Duration;
+
+pub use pogo::Pogo;
+pub use upstream::Upstream;
+pub use wire::{Message, Wire};
+
+/// How long a step may take before the test is told that it will not happen.
+pub const PATIENCE: Duration = Duration::from_secs(5);

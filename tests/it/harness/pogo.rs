@@ -1,0 +1,83 @@
+use std::net::SocketAddr;
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pogo::server::{Options, Server};
+
+use super::{Upstream, Wire};
+
+/// A worker panicked: the runtime goes on, and no test may pass over it.
+static PANICKED: AtomicBool = AtomicBool::new(false);
+static WATCH_FOR_PANICS: Once = Once::new();
+
+/// A running Pogo; at its end no worker may have panicked.
+pub struct Pogo {
+    server: Option<Server>,
+    address: SocketAddr,
+}
+
+impl Pogo {
+    pub fn before(upstream: &Upstream) -> Self {
+        Self::with(upstream, |_| ())
+    }
+
+    /// A Pogo of one worker, so that connections to the upstream are reused predictably.
+    pub fn with(upstream: &Upstream, change: impl FnOnce(&mut Options)) -> Self {
+        Self::at(&upstream.address().to_string(), change)
+    }
+
+    pub fn at(upstream: &str, change: impl FnOnce(&mut Options)) -> Self {
+        WATCH_FOR_PANICS.call_once(watch_for_panics);
+        let mut options = Options { workers: 1, ..Options::default() };
+        options.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        options.upstream.origin = upstream.parse().unwrap();
+        change(&mut options);
+        let server = Server::start(options).unwrap();
+        Self { address: server.address(), server: Some(server) }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn connect(&self) -> Wire {
+        Wire::connect(self.address)
+    }
+
+    /// A new connection on which `request` has been sent.
+    pub fn ask(&self, request: &str) -> Wire {
+        let mut client = self.connect();
+        client.send(request);
+        client
+    }
+
+    pub fn get(&self, path: &str) -> Wire {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: api.example\r\n\r\n"))
+    }
+
+    /// Begins to drain; the thread ends when the drain has.
+    pub fn drain(&mut self) -> std::thread::JoinHandle<std::io::Result<()>> {
+        let server = self.server.take().unwrap();
+        std::thread::spawn(|| server.drain())
+    }
+}
+
+impl Drop for Pogo {
+    fn drop(&mut self) {
+        drop(self.server.take());
+        if !std::thread::panicking() {
+            assert!(!PANICKED.load(Ordering::SeqCst), "a worker panicked");
+        }
+    }
+}
+
+fn watch_for_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        if thread.name().is_some_and(|name| name.starts_with("worker-")) {
+            PANICKED.store(true, Ordering::SeqCst);
+        }
+        report(panic);
+    }));
+}
