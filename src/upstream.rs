@@ -186,7 +186,7 @@ impl Upstream {
         let connection = Connection::Driven { _driver: driver, _sender: sender, _permit: permit };
         Ok(Switch::Answered(Response::from_parts(
             head,
-            ResponseBody::Incoming(Download { incoming, connection: Some(connection) }),
+            ResponseBody::Incoming(Download::new(incoming, connection)),
         )))
     }
 
@@ -299,7 +299,7 @@ fn stream(answer: Response<Incoming>, lease: Lease) -> Response<ResponseBody> {
         ResponseBody::Empty
     } else {
         let connection = if suspect { Connection::Once(lease) } else { Connection::Pooled(lease) };
-        ResponseBody::Incoming(Download { incoming, connection: Some(connection) })
+        ResponseBody::Incoming(Download::new(incoming, connection))
     };
     Response::from_parts(head, body)
 }
@@ -358,6 +358,7 @@ impl From<Bytes> for ResponseBody {
 pub struct Download {
     incoming: Incoming,
     connection: Option<Connection>,
+    broken: Option<hyper::Error>,
 }
 
 #[derive(Debug)]
@@ -373,10 +374,17 @@ enum Connection {
 }
 
 impl Download {
+    fn new(incoming: Incoming, connection: Connection) -> Self {
+        Self { incoming, connection: Some(connection), broken: None }
+    }
+
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
         if polled.is_pending()
             && let Some(Connection::Pooled(lease) | Connection::Once(lease)) = &mut self.connection
@@ -386,12 +394,23 @@ impl Download {
         }
         match polled {
             Poll::Ready(None) => self.finish(),
-            // Its end must come out as an error, not as the clean end of a short answer.
-            Poll::Ready(Some(Err(_))) => self.connection = None,
-            Poll::Ready(Some(Ok(_))) if self.incoming.is_end_stream() => self.finish(),
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => (),
+            Poll::Ready(Some(Err(error))) => {
+                // An error ends the client's connection with all that is yet to be flushed, so
+                // what came before it is given a turn to go out.
+                self.connection = None;
+                self.broken = Some(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if self.incoming.is_end_stream() {
+                    self.finish();
+                }
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            Poll::Pending => return Poll::Pending,
         }
-        polled
+        Poll::Ready(None)
     }
 
     fn finish(&mut self) {

@@ -105,7 +105,7 @@ pub struct Authenticator {
 #[derive(Debug)]
 enum Way {
     Ask(verify::Question),
-    Jwt(jwt::Checker),
+    Jwt(Box<jwt::Checker>),
     Trust,
 }
 
@@ -129,7 +129,7 @@ impl Authenticator {
                 let pointer = options.expires_pointer.as_deref();
                 Way::Ask(verify::Question::new(path, pointer)?)
             }
-            (None, Some(jwt)) => Way::Jwt(jwt::Checker::new(jwt)?),
+            (None, Some(jwt)) => Way::Jwt(Box::new(jwt::Checker::new(jwt)?)),
             (None, None) => Way::Trust,
         };
         Ok(Authenticator {
@@ -309,4 +309,269 @@ fn is_framing(name: &HeaderName) -> bool {
 /// RFC 9110 §5.6.2.
 fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::jwt::tests::{NOW, sign};
+    use super::*;
+    use http_body_util::Full;
+    use jsonwebtoken::{Algorithm, EncodingKey};
+    use proptest::prelude::*;
+    use serde_json::json;
+    use std::convert::Infallible;
+
+    const SECRET: &[u8] = b"an hmac secret of at least 32 bytes";
+
+    fn authenticator(options: &Options) -> Authenticator {
+        Authenticator::new(options).unwrap()
+    }
+
+    async fn unasked(_: Request<()>) -> Result<Response<Full<Bytes>>, Infallible> {
+        panic!("the upstream is not to be asked")
+    }
+
+    fn with_jwt(leeway: u64) -> Options {
+        let jwt = Jwt {
+            secret: Some(Secret::new(SECRET)),
+            leeway: Duration::from_secs(leeway),
+            ..Jwt::default()
+        };
+        Options { jwt: Some(jwt), lifetime: Duration::from_secs(600), ..Options::default() }
+    }
+
+    fn signed(claims: &serde_json::Value) -> String {
+        sign(Algorithm::HS256, &EncodingKey::from_secret(SECRET), None, claims)
+    }
+
+    #[test]
+    fn a_token_becomes_a_credential() {
+        let cases = [
+            ("authorization", "Bearer", "abc.DEF", "Bearer abc.DEF"),
+            ("authorization", "Token", "token=\"x\"", "Token token=\"x\""),
+            ("x-api-key", "", "abc", "abc"),
+            ("x-api-key", "", "Basic abc", "Basic abc"),
+        ];
+        for (header, scheme, token, expected) in cases {
+            let made = authenticator(&Options {
+                header: HeaderName::from_static(header),
+                scheme: scheme.to_owned(),
+                ..Options::default()
+            });
+            let (name, value) = made.credential(token).unwrap();
+            assert_eq!((name.as_str(), value.to_str().unwrap()), (header, expected));
+            assert!(value.is_sensitive());
+            assert!(!format!("{value:?}").contains(token));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_no_header_may_carry_is_bad_whatever_the_way() {
+        let verify = Options { verify: Some("/me".to_owned()), ..Options::default() };
+        let ways = [
+            authenticator(&Options::default()),
+            authenticator(&verify),
+            authenticator(&with_jwt(0)),
+        ];
+        let long = "a".repeat(TOKEN_BYTES + 1);
+        let cases = [
+            ("", BadToken::Empty),
+            (long.as_str(), BadToken::TooLong),
+            ("a\r\nX-Evil: 1", BadToken::Characters),
+            ("a\rb", BadToken::Characters),
+            ("a\nb", BadToken::Characters),
+            ("a\0b", BadToken::Characters),
+            ("a\tb", BadToken::Characters),
+            ("a\u{7f}", BadToken::Characters),
+            ("t\u{f6}ken", BadToken::Characters),
+            (" a", BadToken::Characters),
+            ("a ", BadToken::Characters),
+            (" ", BadToken::Characters),
+        ];
+        for way in &ways {
+            for (token, expected) in cases {
+                assert_eq!(way.credential(token).unwrap_err(), expected, "{token:?}");
+                assert_eq!(way.check(token, unasked).await, Err(expected.into()), "{token:?}");
+            }
+        }
+        assert!(ways[0].credential(&long[1..]).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_token_that_says_nothing_lasts_its_lifetime() {
+        let lasts = |expires| Ok(Verified { expires, ends: expires, subject: None });
+        let trusting = authenticator(&Options::default());
+        assert_eq!(trusting.check_at("opaque", unasked, NOW).await, lasts(NOW + 3600));
+        let checking = authenticator(&with_jwt(0));
+        assert_eq!(checking.check_at(&signed(&json!({})), unasked, NOW).await, lasts(NOW + 600));
+        let asking = authenticator(&Options { verify: Some("/me".into()), ..Options::default() });
+        let answer = async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()));
+        assert_eq!(asking.check_at("opaque", answer, NOW).await, lasts(NOW + 3600));
+    }
+
+    #[tokio::test]
+    async fn a_token_that_says_when_it_ends_ends_then() {
+        let checking = authenticator(&with_jwt(30));
+        let token = signed(&json!({ "exp": NOW + 7200, "sub": "alice" }));
+        let expected =
+            Verified { expires: NOW + 7200, ends: NOW + 7230, subject: Some("alice".to_owned()) };
+        assert_eq!(checking.check_at(&token, unasked, NOW).await, Ok(expected));
+        let asking = authenticator(&Options {
+            verify: Some("/me".into()),
+            expires_pointer: Some("/exp".into()),
+            ..Options::default()
+        });
+        let body = format!(r#"{{"exp":{}}}"#, NOW + 7200);
+        let answer = async |_| Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body))));
+        let expected = Verified { expires: NOW + 7200, ends: NOW + 7200, subject: None };
+        assert_eq!(asking.check_at("opaque", answer, NOW).await, Ok(expected));
+        let token = signed(&json!({ "exp": u64::MAX }));
+        let longest = checking.check_at(&token, unasked, NOW).await.unwrap();
+        assert_eq!((longest.expires, longest.ends), (NOW + LONGEST, NOW + LONGEST));
+    }
+
+    #[test]
+    fn the_handshake_may_bring_a_token() {
+        let bearer = authenticator(&Options::default());
+        let key = authenticator(&Options {
+            header: HeaderName::from_static("x-api-key"),
+            scheme: String::new(),
+            ..Options::default()
+        });
+        let cases = [
+            ("Bearer abc", Ok(Some("abc"))),
+            ("bearer abc", Ok(Some("abc"))),
+            ("BEARER   abc", Ok(Some("abc"))),
+            ("Bearer\tabc", Ok(Some("abc"))),
+            ("Bearer", Err(BadToken::Empty)),
+            ("Bearer\u{e4} abc", Err(BadToken::Characters)),
+            ("Basic abc", Ok(None)),
+            ("Bearerabc", Ok(None)),
+            ("", Ok(None)),
+        ];
+        for (line, expected) in cases {
+            let mut headers = HeaderMap::new();
+            let value = HeaderValue::from_bytes(line.as_bytes()).unwrap();
+            headers.insert(header::AUTHORIZATION, value);
+            let found = bearer.handshake_token(&headers);
+            assert_eq!(found, expected.map_err(AuthError::from), "{line}");
+            assert_eq!(key.handshake_token(&headers), Ok(None));
+        }
+        let mut headers = HeaderMap::new();
+        assert_eq!(bearer.handshake_token(&headers), Ok(None));
+        headers.insert("x-api-key", "abc".parse().unwrap());
+        assert_eq!(key.handshake_token(&headers), Ok(Some("abc")));
+        headers.append("x-api-key", "abc".parse().unwrap());
+        let reason = "more than one x-api-key field";
+        assert_eq!(key.handshake_token(&headers), Err(AuthError::unauthorized(reason)));
+    }
+
+    #[tokio::test]
+    async fn the_token_of_a_handshake_is_checked_like_any_other() {
+        let checking = authenticator(&with_jwt(0));
+        let mut headers = HeaderMap::new();
+        assert_eq!(checking.check_handshake(&headers, unasked).await, Ok(None));
+        let line = format!("bearer {}", signed(&json!({ "sub": "alice" })));
+        headers.insert(header::AUTHORIZATION, line.parse().unwrap());
+        let found = checking.check_handshake(&headers, unasked).await.unwrap().unwrap();
+        assert_eq!(found.subject.as_deref(), Some("alice"));
+        headers.insert(header::AUTHORIZATION, "Bearer forged".parse().unwrap());
+        let refused = checking.check_handshake(&headers, unasked).await;
+        assert!(matches!(refused, Err(AuthError::Unauthorized(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn a_logout_is_known_by_method_and_path() {
+        let leaving = authenticator(&Options {
+            logout: vec![
+                (Method::POST, "/logout".to_owned()),
+                (Method::DELETE, "/sessions/{id}".to_owned()),
+            ],
+            ..Options::default()
+        });
+        for (method, path, expected) in [
+            (Method::POST, "/logout", true),
+            (Method::GET, "/logout", false),
+            (Method::POST, "/logout/x", false),
+            (Method::DELETE, "/sessions/7", true),
+            (Method::DELETE, "/sessions", false),
+        ] {
+            assert_eq!(leaving.is_logout(&method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_does_not_start() {
+        let me = Some("/me".to_owned());
+        let defaults = Options::default;
+        let cases = [
+            (
+                Options { verify: me.clone(), ..with_jwt(0) },
+                "a token is checked by verify or as a JWT, not both; remove one",
+            ),
+            (
+                Options { expires_pointer: Some("/exp".into()), ..defaults() },
+                "expires_pointer reads the answer of verify, and there is no verify",
+            ),
+            (
+                Options { expires_pointer: Some("/exp".into()), ..with_jwt(0) },
+                "expires_pointer reads the answer of verify, and there is no verify",
+            ),
+            (
+                Options { header: header::TRANSFER_ENCODING, ..defaults() },
+                "transfer-encoding cannot carry a credential",
+            ),
+            (
+                Options { scheme: "Bearer\r\nX: ".into(), ..defaults() },
+                "\"Bearer\\r\\nX: \" is no authentication scheme; expected one word, or \"\"",
+            ),
+            (
+                Options { lifetime: Duration::from_millis(999), ..defaults() },
+                "the lifetime of a token must be at least 1s",
+            ),
+            (
+                Options { logout: vec![(Method::POST, "logout".into())], ..defaults() },
+                "\"logout\" is no path pattern; expected \"/logout\" or \"/users/{id}\"",
+            ),
+            (
+                Options { logout: vec![(Method::POST, "/a/{b".into())], ..defaults() },
+                "\"/a/{b\" is no path pattern; expected \"/logout\" or \"/users/{id}\"",
+            ),
+        ];
+        for (options, expected) in cases {
+            assert_eq!(Authenticator::new(&options).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let options = with_jwt(0);
+        let made = authenticator(&options);
+        assert_eq!(format!("{0} {0:?}", Secret::new(SECRET)), "*** ***");
+        let secret = std::str::from_utf8(SECRET).unwrap();
+        for printed in [format!("{options:?}"), format!("{options:#?}"), format!("{made:?}")] {
+            assert!(!printed.contains(secret), "{printed}");
+            assert!(!printed.contains("97, 110, 32"), "{printed}");
+        }
+    }
+
+    #[test]
+    fn a_check_may_run_on_any_thread() {
+        fn send<T: Send + Sync>(_: &T) {}
+        send(&authenticator(&with_jwt(0)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_credential_is_one_header_value_with_the_token_at_its_end(token in ".{0,40}") {
+            let made = authenticator(&Options::default());
+            if let Ok((_, value)) = made.credential(&token) {
+                prop_assert_eq!(value.to_str().unwrap(), format!("Bearer {token}"));
+                let mut headers = HeaderMap::new();
+                headers.insert(header::AUTHORIZATION, value);
+                let back = made.handshake_token(&headers);
+                prop_assert_eq!(back, Ok(Some(token.as_str())));
+            }
+        }
+    }
 }

@@ -163,8 +163,10 @@ impl Lease {
 #[derive(Debug)]
 pub(super) struct Live {
     sender: SendRequest<RequestBody>,
-    connection: Box<http1::Connection<TokioIo<TcpStream>, RequestBody>>,
-    ended: bool,
+    /// None once it has ended: a request that hyper still holds is given back when it is dropped.
+    connection: Option<Box<http1::Connection<TokioIo<TcpStream>, RequestBody>>>,
+    /// It ended amid the head of an answer.
+    heard: bool,
     idle_since: Instant,
     /// It has carried a request before, so the upstream may be about to close it.
     pub(super) reused: bool,
@@ -186,8 +188,8 @@ impl Live {
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         Ok(Self {
             sender,
-            connection: Box::new(connection),
-            ended: false,
+            connection: Some(Box::new(connection)),
+            heard: false,
             idle_since: Instant::now(),
             reused: false,
         })
@@ -201,9 +203,7 @@ impl Live {
         let answer = self.sender.try_send_request(request);
         let mut answer = std::pin::pin!(answer);
         let result = std::future::poll_fn(|cx| {
-            if !self.ended {
-                self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
-            }
+            self.drive(cx);
             answer.as_mut().poll(cx)
         })
         .await;
@@ -214,18 +214,21 @@ impl Live {
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.ended {
-            // How it ended shows in the answer's body.
-            self.ended = Pin::new(&mut self.connection).poll(cx).is_ready();
+        if let Some(connection) = &mut self.connection
+            // How it ended shows in the answer, or in its body.
+            && Pin::new(connection).poll(cx).is_ready()
+            && let Some(connection) = self.connection.take()
+        {
+            self.heard = !connection.into_parts().read_buf.is_empty();
         }
     }
 
     /// After a failure: whether the upstream had begun to answer.
-    pub(super) fn heard(self) -> bool {
-        !self.connection.into_parts().read_buf.is_empty()
+    pub(super) fn heard(&self) -> bool {
+        self.heard
     }
 
     fn is_reusable(&self) -> bool {
-        !self.ended && self.sender.is_ready()
+        self.connection.is_some() && self.sender.is_ready()
     }
 }

@@ -3,4 +3,16 @@
 
 mod harness;
 
+mod abort;
+mod bind;
+mod drain;
+mod errors;
 mod forward;
+mod framing;
+mod hop_by_hop;
+mod host;
+mod pool;
+mod slow;
+mod streaming;
+mod target;
+mod upgrade;

@@ -123,7 +123,7 @@ fn number(text: &str) -> Option<f64> {
 
 fn verify_path(path: &str) -> Result<PathAndQuery, Error> {
     let bad = || Error::VerifyPath(path.to_owned());
-    if !path.starts_with('/') || path.contains('#') {
+    if !path.starts_with('/') || path.contains('#') || !path.is_ascii() {
         return Err(bad());
     }
     path.parse().map_err(|_| bad())
@@ -136,5 +136,193 @@ fn pointer(text: &str) -> Result<String, Error> {
         Ok(text.to_owned())
     } else {
         Err(Error::ExpiresPointer(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::Full;
+    use http_body_util::combinators::UnsyncBoxBody;
+    use proptest::prelude::*;
+    use std::cell::RefCell;
+    use std::convert::Infallible;
+
+    const NOW: u64 = 1_400_000_000;
+
+    fn credential() -> (HeaderName, HeaderValue) {
+        (header::AUTHORIZATION, HeaderValue::from_static("Bearer t0ken"))
+    }
+
+    async fn asked(
+        pointer: Option<&str>,
+        status: u16,
+        body: &[u8],
+    ) -> Result<Option<u64>, AuthError> {
+        let body = Full::new(Bytes::copy_from_slice(body));
+        let question = Question::new("/me", pointer).unwrap();
+        let ask = async |_| -> Result<_, Infallible> {
+            Ok(Response::builder().status(status).body(body).unwrap())
+        };
+        question.ask(credential(), ask, NOW).await
+    }
+
+    #[tokio::test]
+    async fn the_upstream_is_asked_with_the_credential() {
+        let seen = RefCell::new(None);
+        let question = Question::new("/me?brief=1", None).unwrap();
+        let ask = async |request: Request<()>| -> Result<Response<Full<Bytes>>, Infallible> {
+            *seen.borrow_mut() = Some(request);
+            Ok(Response::new(Full::default()))
+        };
+        assert_eq!(question.ask(credential(), ask, NOW).await, Ok(None));
+        let request = seen.into_inner().unwrap();
+        assert_eq!(request.method(), http::Method::GET);
+        assert_eq!(request.uri().to_string(), "/me?brief=1");
+        assert_eq!(request.headers()["authorization"], "Bearer t0ken");
+        assert_eq!(request.headers()["accept"], "application/json");
+        assert_eq!(request.headers().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn its_status_is_the_verdict() {
+        let verdicts = [
+            (200, "good"),
+            (204, "good"),
+            (299, "good"),
+            (401, "unauthorized"),
+            (403, "unauthorized"),
+            (302, "unavailable"),
+            (304, "unavailable"),
+            (400, "unavailable"),
+            (404, "unavailable"),
+            (407, "unavailable"),
+            (429, "unavailable"),
+            (500, "unavailable"),
+            (503, "unavailable"),
+        ];
+        for (status, expected) in verdicts {
+            let verdict = match asked(None, status, b"").await {
+                Ok(None) => "good",
+                Ok(Some(_)) => "good until some time",
+                Err(AuthError::Unauthorized(_)) => "unauthorized",
+                Err(AuthError::Unavailable(_)) => "unavailable",
+            };
+            assert_eq!(verdict, expected, "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_cannot_be_asked_makes_nobody_unauthorized() {
+        let question = Question::new("/me", None).unwrap();
+        let ask = async |_| -> Result<Response<Full<Bytes>>, &str> {
+            Err("connection refused by 10.1.2.3")
+        };
+        let reason = "the upstream could not be asked about the token";
+        let refused = question.ask(credential(), ask, NOW).await;
+        assert_eq!(refused, Err(AuthError::unavailable(reason)), "says nothing of the inside");
+    }
+
+    #[tokio::test]
+    async fn its_body_may_say_when_the_token_ends() {
+        let expired = || Err(AuthError::unauthorized("the token has expired"));
+        let unusable = || {
+            let reason = "the upstream's answer about the token was not usable";
+            Err(AuthError::unavailable(reason))
+        };
+        let cases = [
+            (r#"{"exp":1400000060}"#, Ok(Some(1_400_000_060))),
+            (r#"{"exp":1400000060.9}"#, Ok(Some(1_400_000_060))),
+            (r#"{"exp":1.40000006e9}"#, Ok(Some(1_400_000_060))),
+            (r#"{"exp":"1400000060"}"#, Ok(Some(1_400_000_060))),
+            (r#"{"exp":"1400000060.9"}"#, Ok(Some(1_400_000_060))),
+            (r#"{"exp":18446744073709551615}"#, Ok(Some(u64::MAX))),
+            (r#"{"exp":1400000000}"#, expired()),
+            (r#"{"exp":0}"#, expired()),
+            (r#"{"exp":-1}"#, expired()),
+            (r#"{"exp":null}"#, Ok(None)),
+            (r#"{"other":1}"#, Ok(None)),
+            (r#"[1]"#, Ok(None)),
+            ("", Ok(None)),
+            (r#"{"exp":"2014-05-13T16:53:20Z"}"#, unusable()),
+            (r#"{"exp":"inf"}"#, unusable()),
+            (r#"{"exp":"NaN"}"#, unusable()),
+            (r#"{"exp":""}"#, unusable()),
+            (r#"{"exp":true}"#, unusable()),
+            (r#"{"exp":[1400000060]}"#, unusable()),
+            ("<html>", unusable()),
+            (r#"{"exp":1400000060"#, unusable()),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(asked(Some("/exp"), 200, body.as_bytes()).await, expected, "{body}");
+            assert_eq!(
+                asked(None, 200, body.as_bytes()).await,
+                Ok(None),
+                "{body} is not looked at"
+            );
+        }
+        let nested = br#"{"data":[{"a/b":1400000060}]}"#;
+        assert_eq!(asked(Some("/data/0/a~1b"), 200, nested).await, Ok(Some(1_400_000_060)));
+        assert_eq!(asked(Some(""), 200, b"1400000060").await, Ok(Some(1_400_000_060)));
+    }
+
+    #[tokio::test]
+    async fn no_more_of_its_body_is_read_than_the_bound() {
+        let padded = |spaces: usize| format!("{}1400000060", " ".repeat(spaces));
+        let fits = padded(BODY_BYTES - 10);
+        assert_eq!(asked(Some(""), 200, fits.as_bytes()).await, Ok(Some(1_400_000_060)));
+        let over = padded(BODY_BYTES - 9);
+        let refused = asked(Some(""), 200, over.as_bytes()).await;
+        assert!(matches!(refused, Err(AuthError::Unavailable(_))), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_not_usable() {
+        struct Broken;
+        impl Body for Broken {
+            type Data = Bytes;
+            type Error = std::io::Error;
+            fn poll_frame(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, std::io::Error>>>
+            {
+                std::task::Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into())))
+            }
+        }
+        let question = Question::new("/me", Some("/exp")).unwrap();
+        let ask =
+            async |_| -> Result<_, Infallible> { Ok(Response::new(UnsyncBoxBody::new(Broken))) };
+        let refused = question.ask(credential(), ask, NOW).await;
+        assert!(matches!(refused, Err(AuthError::Unavailable(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn a_bad_question_does_not_start() {
+        for path in ["", "me", "http://upstream/me", "/a b", "/me#x", "*", "/\u{e4}"] {
+            let refused = Question::new(path, None).unwrap_err();
+            assert_eq!(refused, Error::VerifyPath(path.to_owned()));
+        }
+        for bad in ["exp", "/a~", "/a~2", "/~/b", "/a~1~"] {
+            let refused = Question::new("/me", Some(bad)).unwrap_err();
+            assert_eq!(refused, Error::ExpiresPointer(bad.to_owned()));
+        }
+        for good in ["", "/", "/exp", "/a~0b", "/a~1b", "/a/0"] {
+            assert!(Question::new("/me", Some(good)).is_ok(), "{good}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics(body in ".{0,60}", pointer in "(/[a~01]{0,2}){0,3}") {
+            let _either = expiry(body.as_bytes(), &pointer);
+        }
+
+        #[test]
+        fn whole_seconds_are_what_they_say(seconds in 0u64..1 << 53) {
+            for body in [seconds.to_string(), format!("\"{seconds}\"")] {
+                prop_assert_eq!(expiry(body.as_bytes(), ""), Ok(Some(seconds)));
+            }
+        }
     }
 }

@@ -3,13 +3,17 @@
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod api;
 mod pogo;
+mod socket;
 mod upstream;
 mod wire;
 
 use std::time::Duration;
 
+pub use api::{Api, Reply, Seen};
 pub use pogo::Pogo;
+pub use socket::Socket;
 pub use upstream::Upstream;
 pub use wire::{Message, Wire};
 

@@ -1,0 +1,62 @@
+//! The end: what is under way finishes, what is idle closes, nothing outlasts the deadline.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::harness::{Pogo, Upstream};
+
+#[test]
+fn what_is_under_way_finishes_and_what_is_idle_closes() {
+    let upstream = Upstream::start();
+    let mut pogo = Pogo::before(&upstream);
+    let address = pogo.address();
+    let mut idle = pogo.get("/idle");
+    let (mut api, _) = upstream.request();
+    api.respond("");
+    assert_eq!(idle.message().status(), 200);
+    let mut silent = pogo.connect();
+    let mut busy = pogo.get("/busy");
+    assert_eq!(api.message().start, "GET /busy HTTP/1.1");
+    api.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha");
+    busy.head();
+    let draining = pogo.drain();
+    idle.assert_closed();
+    silent.assert_closed();
+    api.send("lf");
+    assert_eq!(busy.exactly(4), b"half");
+    busy.assert_closed();
+    draining.join().unwrap().unwrap();
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn an_answer_that_has_not_begun_says_that_it_is_the_last() {
+    let upstream = Upstream::start();
+    let mut pogo = Pogo::before(&upstream);
+    let mut idle = pogo.get("/idle");
+    let (mut api, _) = upstream.request();
+    api.respond("");
+    assert_eq!(idle.message().status(), 200);
+    let mut busy = pogo.get("/busy");
+    assert_eq!(api.message().start, "GET /busy HTTP/1.1");
+    let draining = pogo.drain();
+    idle.assert_closed();
+    api.respond("last");
+    let answer = busy.message();
+    assert_eq!(answer.text(), "last");
+    assert_eq!(answer.one("connection").as_deref(), Some("close"));
+    draining.join().unwrap().unwrap();
+}
+
+#[test]
+fn what_does_not_finish_is_cut_at_the_deadline() {
+    let upstream = Upstream::start();
+    let mut pogo =
+        Pogo::with(&upstream, |options| options.drain = Duration::from_millis(300));
+    let mut busy = pogo.get("/never");
+    let (mut api, _) = upstream.request();
+    let draining = pogo.drain();
+    busy.assert_closed();
+    api.assert_closed();
+    draining.join().unwrap().unwrap();
+}

@@ -1,0 +1,172 @@
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
+
+use super::{PATIENCE, Pogo};
+
+/// A WebSocket client that keeps the events it was sent while it waited for something else.
+pub struct Socket {
+    socket: WebSocket<TcpStream>,
+    next_id: u64,
+    events: Vec<Value>,
+    /// Every text as it came, for what may stand in none.
+    pub texts: Vec<String>,
+}
+
+impl Socket {
+    pub fn open(pogo: &Pogo) -> Self {
+        Self::open_with(pogo, &[])
+    }
+
+    pub fn open_as(pogo: &Pogo, token: &str) -> Self {
+        Self::open_with(pogo, &[("authorization", &format!("Bearer {token}"))])
+    }
+
+    pub fn open_with(pogo: &Pogo, headers: &[(&str, &str)]) -> Self {
+        Self::try_open(pogo.address(), "/", headers).expect("the handshake succeeds")
+    }
+
+    /// The status that the handshake was answered with, when it was not 101.
+    pub fn try_open(
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, u16> {
+        let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
+        for (name, value) in headers {
+            let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+            request.headers_mut().append(name, value.parse().unwrap());
+        }
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        match tungstenite::client(request, stream) {
+            Ok((socket, _)) => {
+                Ok(Self { socket, next_id: 0, events: Vec::new(), texts: Vec::new() })
+            }
+            Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
+                Err(answer.status().as_u16())
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Where the client is connected from.
+    pub fn stream(&self) -> &TcpStream {
+        self.socket.get_ref()
+    }
+
+    pub fn send(&mut self, message: &Value) {
+        self.send_text(&message.to_string());
+    }
+
+    pub fn send_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).unwrap();
+    }
+
+    pub fn send_raw(&mut self, message: Message) {
+        self.socket.send(message).unwrap();
+    }
+
+    /// The next message of any kind.
+    pub fn receive(&mut self) -> Value {
+        self.try_receive().expect("a message comes")
+    }
+
+    fn try_receive(&mut self) -> Result<Value, tungstenite::Error> {
+        loop {
+            match self.socket.read()? {
+                Message::Text(text) => {
+                    self.texts.push(text.to_string());
+                    return Ok(serde_json::from_str(&text).expect("JSON"));
+                }
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+
+    /// Sends a request and gives its answer; events that come before are kept.
+    pub fn ask(&mut self, mut message: Value) -> Value {
+        self.next_id += 1;
+        message["id"] = json!(self.next_id);
+        self.send(&message);
+        self.answer(self.next_id)
+    }
+
+    pub fn answer(&mut self, id: u64) -> Value {
+        loop {
+            let message = self.receive();
+            if message["id"] == json!(id) {
+                return message;
+            }
+            self.events.push(message);
+        }
+    }
+
+    /// Asserts that a request is answered `ok`.
+    pub fn must(&mut self, message: Value) -> Value {
+        let answer = self.ask(message);
+        assert_eq!(answer["status"], "ok", "{answer}");
+        answer
+    }
+
+    /// The `code` of the error that a request is answered with.
+    pub fn error(&mut self, message: Value) -> String {
+        let answer = self.ask(message);
+        assert_eq!(answer["status"], "error", "{answer}");
+        answer["error"]["code"].as_str().expect("a code").to_owned()
+    }
+
+    pub fn bind(&mut self, uri: &str) {
+        self.must(json!({"event": "bind", "uri": uri}));
+    }
+
+    /// The next event.
+    pub fn event(&mut self) -> Value {
+        if self.events.is_empty() { self.receive() } else { self.events.remove(0) }
+    }
+
+    /// Reads events until one is `wanted`; gives those before it.
+    pub fn until(&mut self, wanted: &Value) -> Vec<Value> {
+        let mut before = Vec::new();
+        loop {
+            let event = self.event();
+            if event == *wanted {
+                return before;
+            }
+            before.push(event);
+        }
+    }
+
+    /// Asserts that nothing was sent: a round trip through the same outbox brings no event.
+    pub fn assert_silent(&mut self) {
+        self.must(json!({"event": "ping"}));
+        assert_eq!(self.events, Vec::<Value>::new());
+    }
+
+    /// Events that were kept, without waiting for more than a round trip.
+    pub fn drain_events(&mut self) -> Vec<Value> {
+        self.must(json!({"event": "ping"}));
+        std::mem::take(&mut self.events)
+    }
+
+    /// The code and reason of the close frame that comes after any number of messages.
+    pub fn closed(&mut self) -> (u16, String) {
+        loop {
+            match self.socket.read() {
+                Ok(Message::Close(Some(frame))) => {
+                    // Reading on completes the closing handshake.
+                    let _end = self.socket.read();
+                    return (CloseCode::into(frame.code), frame.reason.to_string());
+                }
+                Ok(Message::Close(None)) => panic!("closed without a code"),
+                Ok(_) => {}
+                Err(error) => panic!("ended without a close frame: {error}"),
+            }
+        }
+    }
+}
