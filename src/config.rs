@@ -198,6 +198,22 @@ mod tests {
         assert_eq!(read(&loaded.effective().unwrap()).unwrap(), Config::default());
     }
 
+    /// Who embeds Pogo and who runs it are promised the same.
+    #[test]
+    fn the_defaults_are_those_of_the_modules() {
+        use crate::{gate, gateway, hub, session};
+
+        let upstream = Some("http://127.0.0.1:3000".parse().unwrap());
+        let config = Config { upstream, ..Config::default() };
+        let options = Loaded { config, document: Document::absent() }.into_options().unwrap();
+        assert_eq!(options.gateway, gateway::Options::default());
+        assert_eq!(options.gate, gate::Options::default());
+        assert_eq!(options.auth, gate::auth::Options::default());
+        assert_eq!(options.session, session::Options::default());
+        assert_eq!(options.hub, hub::Options::default());
+        assert_eq!(options.channels, [crate::channel::Rule::open()]);
+    }
+
     #[test]
     fn every_credential_header_tells_viewers_apart() {
         let text = "upstream = \"http://a\"\n[auth]\nheader = \"X-Api-Key\"\n\
