@@ -198,20 +198,14 @@ mod tests {
         assert_eq!(read(&loaded.effective().unwrap()).unwrap(), Config::default());
     }
 
-    /// Who embeds Pogo and who runs it are promised the same.
     #[test]
-    fn the_defaults_are_those_of_the_modules() {
-        use crate::{gate, gateway, hub, session};
-
+    fn the_file_and_the_library_have_the_same_defaults() {
         let upstream = Some("http://127.0.0.1:3000".parse().unwrap());
         let config = Config { upstream, ..Config::default() };
-        let options = Loaded { config, document: Document::absent() }.into_options().unwrap();
-        assert_eq!(options.gateway, gateway::Options::default());
-        assert_eq!(options.gate, gate::Options::default());
-        assert_eq!(options.auth, gate::auth::Options::default());
-        assert_eq!(options.session, session::Options::default());
-        assert_eq!(options.hub, hub::Options::default());
-        assert_eq!(options.channels, [crate::channel::Rule::open()]);
+        let loaded = Loaded { config, document: Document::absent() };
+        let (options, log) = loaded.into_options().unwrap();
+        assert_eq!(options, crate::server::Options::default());
+        assert_eq!(log, Log::default());
     }
 
     #[test]
@@ -220,7 +214,7 @@ mod tests {
                     [views]\ncredential_headers = [\"cookie\", \"x-tenant\"]";
         let document = Document::parse(Path::new("pogo.toml"), text.into()).unwrap();
         let loaded = Loaded { config: document.read().unwrap(), document };
-        let headers = loaded.into_options().unwrap().hub.credential_headers;
+        let headers = loaded.into_options().unwrap().0.hub.credential_headers;
         assert_eq!(headers, ["x-tenant", "x-api-key"]);
     }
 }

@@ -125,12 +125,7 @@ fn check(sources: &Sources) -> ExitCode {
 }
 
 fn serve(sources: &Sources) -> ExitCode {
-    let loaded = match config::load(sources) {
-        Ok(loaded) => loaded,
-        Err(fault) => return fail(fault, EXIT_CONFIGURATION),
-    };
-    let log = loaded.config().log;
-    let options = match loaded.into_options() {
+    let (options, log) = match config::load(sources).and_then(config::Loaded::into_options) {
         Ok(options) => options,
         Err(fault) => return fail(fault, EXIT_CONFIGURATION),
     };
@@ -169,7 +164,7 @@ async fn until_signalled(options: Options) -> Result<ExitCode, String> {
     let mut signals = Signals::listen().map_err(|error| format!("cannot take signals: {error}"))?;
     let (listen, upstream) = (options.listen, options.upstream.origin.clone());
     let server =
-        Server::start(options).map_err(|error| format!("cannot serve on {listen}: {error}"))?;
+        Server::start(options).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     tracing::info!(address = %server.address(), %upstream, "listening");
     signals.next().await;
     tracing::info!("draining; a second signal ends at once");

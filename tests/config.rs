@@ -688,6 +688,6 @@ fn an_address_in_use_is_told_and_is_no_configuration_error() {
     assert_eq!(ended.code, Some(1));
     assert_eq!(
         ended.err.lines().last(),
-        Some(&*format!("cannot serve on {listen}: Address already in use (os error 98)"))
+        Some(&*format!("cannot listen on {listen}: Address already in use (os error 98)"))
     );
 }

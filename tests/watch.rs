@@ -180,8 +180,8 @@ fn a_lost_connection_resumes_with_the_last_version() {
     let mut socket = server.socket();
     socket.expect(&bind(&json!("b")));
     socket.send(r#"{"id":2,"status":"ok","version":"b"}"#);
-    socket.close(1001, "shutting down");
-    watch.complained("1001 shutting down");
+    socket.close(1001, "going away; retry_after=1");
+    watch.complained("1001 going away; retry_after=1; again in 1.0 s");
 
     server.answer("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
     watch.complained("the server answered 503");

@@ -15,10 +15,10 @@ use crate::{channel, gate, gateway, hub, route, server, session, upstream};
 
 impl Loaded {
     /// Reads the files that the configuration names, and hands each module its part.
-    pub fn into_options(self) -> Result<server::Options, Fault> {
+    pub fn into_options(self) -> Result<(server::Options, sections::Log), Fault> {
         let Self { config, document } = self;
         let auth = auth(&config.auth, &document)?;
-        Ok(server::Options {
+        let server = server::Options {
             listen: config.listen.0,
             workers: config.workers,
             connections: config.limits.connections,
@@ -32,7 +32,8 @@ impl Loaded {
             hub: hub(&config),
             routes: config.routes.into_iter().map(rule).collect(),
             channels: config.channels.into_iter().map(channel).collect(),
-        })
+        };
+        Ok((server, config.log))
     }
 }
 
@@ -57,7 +58,8 @@ fn upstream(config: &Config, document: &Document) -> Result<upstream::Options, F
         idle_timeout: config.timeouts.upstream_idle.0,
         connections: config.limits.upstream_connections,
         header_bytes: config.limits.header_bytes.0,
-        headers: config.limits.headers,
+        // The upstream is trusted further than a client.
+        headers: config.limits.headers.max(256),
     })
 }
 
