@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by its panics")]
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -609,14 +609,15 @@ impl Running {
         self.log.recv_timeout(PATIENCE).expect("a line in the log")
     }
 
-    /// Reads the log to its end, which the program's end makes.
+    /// The rest of the log; it ends with the program.
     #[track_caller]
-    fn ended(&self) {
+    fn ended(&self) -> Vec<String> {
+        let mut rest = Vec::new();
         loop {
             match self.log.recv_timeout(PATIENCE) {
-                Ok(_) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => panic!("the program does not end"),
+                Ok(line) => rest.push(line),
+                Err(RecvTimeoutError::Disconnected) => return rest,
+                Err(RecvTimeoutError::Timeout) => panic!("the program does not end: {rest:?}"),
             }
         }
     }
@@ -678,6 +679,35 @@ fn the_log_is_json_when_asked() {
     let running = Running::start(&place, &[]);
     let line: serde_json::Value = serde_json::from_str(&running.logged()).unwrap();
     assert_eq!(line["level"], "INFO");
+}
+
+#[test]
+fn each_request_has_a_line_in_the_log_only_when_asked() {
+    for access in [true, false] {
+        let place = Place::with(&format!(
+            "listen = \"127.0.0.1:0\"\nupstream = \"http://127.0.0.1:1\"\n\
+             [log]\nformat = \"json\"\naccess = {access}"
+        ));
+        let running = Running::start(&place, &[]);
+        let listening: serde_json::Value = serde_json::from_str(&running.logged()).unwrap();
+        let mut client = TcpStream::connect(listening["address"].as_str().unwrap()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client
+            .write_all(b"GET /posts?token=x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+        running.signal("-TERM");
+        let log = running.ended();
+        let lines: Vec<_> = log.iter().filter(|line| line.contains("pogo::access")).collect();
+        assert_eq!(lines.len(), usize::from(access), "{log:?}");
+        for line in lines {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!((&line["path"], &line["status"]), (&"/posts".into(), &502.into()));
+            assert_eq!((&line["method"], &line["client"]), (&"GET".into(), &"127.0.0.1".into()));
+        }
+    }
 }
 
 #[test]
