@@ -12,6 +12,7 @@ mod framing;
 mod hop_by_hop;
 mod host;
 mod pool;
+mod route_rate;
 mod slow;
 mod streaming;
 mod target;
