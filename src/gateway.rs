@@ -82,6 +82,9 @@ impl Peer {
     }
 }
 
+/// What the line for each request is logged as, so that a filter can tell it from the others.
+pub const ACCESS_LOG: &str = "pogo::access";
+
 /// One worker's front: what every request of its connections goes through.
 pub struct Gateway {
     limits: Limits,
@@ -117,13 +120,16 @@ impl Gateway {
         peer: Rc<Peer>,
     ) -> Response<ResponseBody> {
         let (method, target) = (request.method().clone(), request.uri().clone());
-        match self.answer(request, &peer).await {
+        let response = match self.answer(request, &peer).await {
             Ok(response) => response,
             Err(rejection) => {
                 log(&rejection, &method, &target, &peer);
                 rejection.into_response().map(ResponseBody::from)
             }
-        }
+        };
+        let (path, status) = (target.path(), response.status().as_u16());
+        tracing::info!(target: ACCESS_LOG, %method, path, status, client = %peer.address.ip, "request");
+        response
     }
 
     async fn answer(

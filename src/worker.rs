@@ -113,6 +113,7 @@ async fn tick(number: usize, worker: Rc<Worker>) {
         }
         if number == 0 && count % GATE_TICKS == 0 {
             worker.shared.gate.sweep();
+            worker.shared.routes.sweep();
         }
     }
 }

@@ -18,6 +18,7 @@ mod http2;
 mod limits;
 mod model;
 mod pool;
+mod route_rate;
 mod slow;
 mod start;
 mod streaming;
