@@ -12,6 +12,7 @@ mod framing;
 mod hop_by_hop;
 mod host;
 mod pool;
+mod quickstart;
 mod slow;
 mod streaming;
 mod target;
