@@ -5,6 +5,7 @@ pub mod audience;
 pub mod body;
 pub mod change;
 pub mod channel;
+pub mod config;
 pub mod connections;
 pub mod downstream;
 pub mod exchange;

@@ -1,1 +1,202 @@
-fn main() {}
+//! The `pogo` program: arguments, configuration, logging, signals and exit codes.
+
+mod watch;
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use pogo::config::{self, Given, Log, LogFormat, LogLevel, Sources};
+use pogo::server::{Options, Server};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
+
+/// The command line or the configuration is wrong (`EX_USAGE` of sysexits.h).
+const EXIT_CONFIGURATION: u8 = 64;
+/// Starting or serving failed.
+const EXIT_FAILURE: u8 = 1;
+
+/// A reverse proxy that makes any REST API realtime: clients bind to a URI over WebSocket and hold
+/// its current state.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+#[command(after_help = "An option beats its environment variable, which beats the file.\n\
+    Exit codes: 0 ended as asked, 1 failed, 64 wrong arguments or configuration.")]
+struct Arguments {
+    #[command(flatten)]
+    configuration: Configuration,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Args)]
+struct Configuration {
+    /// The configuration file; without one ./pogo.toml is read if it exists
+    #[arg(long, value_name = "FILE", env = "POGO_CONFIG", hide_env_values = true)]
+    config: Option<PathBuf>,
+    /// The API to stand in front of, such as http://localhost:3000; no file is needed then
+    #[arg(long, value_name = "URL", env = "POGO_UPSTREAM", hide_env_values = true)]
+    upstream: Option<String>,
+    /// Where to listen, such as 127.0.0.1:8080
+    #[arg(long, value_name = "ADDR", env = "POGO_LISTEN", hide_env_values = true)]
+    listen: Option<String>,
+    /// Threads that serve; 0 is one per core
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the configuration and print what is in effect, as TOML
+    Check(Configuration),
+    /// Bind to a URI through a running Pogo and print every event as a line of JSON
+    Watch(watch::Arguments),
+}
+
+fn main() -> ExitCode {
+    let matches = match Arguments::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(message) => return answer(&message),
+    };
+    let arguments = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(message) => return answer(&message),
+    };
+    match arguments.command {
+        None => serve(&sources(arguments.configuration, &matches)),
+        Some(Command::Check(configuration)) => {
+            let matches = matches.subcommand_matches("check").unwrap_or(&matches);
+            check(&sources(configuration, matches))
+        }
+        Some(Command::Watch(arguments)) => watch::run(&arguments),
+    }
+}
+
+/// What clap has to say: help and version are no mistakes.
+fn answer(message: &clap::Error) -> ExitCode {
+    let mistaken = message.use_stderr();
+    match message.print() {
+        Ok(()) if !mistaken => ExitCode::SUCCESS,
+        _ => ExitCode::from(EXIT_CONFIGURATION),
+    }
+}
+
+/// Says once, on stderr, why the program ends.
+fn fail(reason: impl Display, code: u8) -> ExitCode {
+    eprintln!("{reason}");
+    ExitCode::from(code)
+}
+
+fn sources(configuration: Configuration, matches: &ArgMatches) -> Sources {
+    let given = |id: &str, value: Option<String>| {
+        let by = match matches.value_source(id) {
+            Some(ValueSource::EnvVariable) => format!("POGO_{}", id.to_uppercase()),
+            _ => format!("--{id}"),
+        };
+        value.map(|value| Given { value, by })
+    };
+    Sources {
+        file: configuration.config,
+        upstream: given("upstream", configuration.upstream),
+        listen: given("listen", configuration.listen),
+        workers: given("workers", configuration.workers),
+    }
+}
+
+fn check(sources: &Sources) -> ExitCode {
+    let loaded = match config::load(sources) {
+        Ok(loaded) => loaded,
+        Err(fault) => return fail(fault, EXIT_CONFIGURATION),
+    };
+    let effective = match loaded.effective() {
+        Ok(effective) => effective,
+        Err(error) => return fail(error, EXIT_FAILURE),
+    };
+    if let Err(fault) = loaded.into_options() {
+        return fail(fault, EXIT_CONFIGURATION);
+    }
+    match std::io::stdout().write_all(effective.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(format_args!("cannot write: {error}"), EXIT_FAILURE),
+    }
+}
+
+fn serve(sources: &Sources) -> ExitCode {
+    let (options, log) = match config::load(sources).and_then(config::Loaded::into_options) {
+        Ok(options) => options,
+        Err(fault) => return fail(fault, EXIT_CONFIGURATION),
+    };
+    start_log(log);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(format_args!("cannot start: {error}"), EXIT_FAILURE),
+    };
+    match runtime.block_on(until_signalled(options)) {
+        Ok(code) => code,
+        Err(error) => fail(error, EXIT_FAILURE),
+    }
+}
+
+/// The log goes to stderr; stdout belongs to `check` and `watch`.
+fn start_log(log: Log) {
+    let level = match log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => {
+            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            builder.with_ansi(colours).init();
+        }
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, drains, and leaves; a second signal leaves at once.
+async fn until_signalled(options: Options) -> Result<ExitCode, String> {
+    let mut signals = Signals::listen().map_err(|error| format!("cannot take signals: {error}"))?;
+    let (listen, upstream) = (options.listen, options.upstream.origin.clone());
+    let server =
+        Server::start(options).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    tracing::info!(address = %server.address(), %upstream, "listening");
+    signals.next().await;
+    tracing::info!("draining; a second signal ends at once");
+    let drained = tokio::task::spawn_blocking(move || server.drain());
+    tokio::select! {
+        ended = drained => match ended {
+            Ok(Ok(())) => Ok(ExitCode::SUCCESS),
+            Ok(Err(error)) => Err(format!("the drain failed: {error}")),
+            Err(error) => Err(format!("the drain failed: {error}")),
+        },
+        // Not a return: the runtime would wait for the drain's thread.
+        signal = signals.next() => std::process::exit(128 + signal.as_raw_value()),
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+        }
+    }
+}

@@ -49,9 +49,9 @@ impl Default for Options {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             workers: 0,
-            connections: 50_000,
-            connections_per_address: 1024,
-            drain: Duration::from_secs(10),
+            connections: 16_384,
+            connections_per_address: 0,
+            drain: Duration::from_secs(30),
             gateway: gateway::Options::default(),
             upstream: upstream::Options::default(),
             gate: gate::Options::default(),

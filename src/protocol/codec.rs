@@ -224,8 +224,8 @@ mod tests {
         #[test]
         fn any_object_of_known_fields_is_a_message_or_an_error(
             fields in proptest::collection::vec(
-                (prop_oneof!["id", "event", "uri", "channel", "data", "version", "bind"],
-                 prop_oneof!["null", "1", "\"x\"", "[]", "\\{\\}", "true"]), 0..6)
+                (prop::sample::select(&["id", "event", "uri", "channel", "data", "version", "bind"][..]),
+                 prop::sample::select(&["null", "1", "\"x\"", "[]", "{}", "true"][..])), 0..6)
         ) {
             let body: Vec<_> = fields.iter().map(|(k, v)| format!("\"{k}\":{v}")).collect();
             let _outcome = decode(&format!("{{{}}}", body.join(",")));

@@ -51,8 +51,7 @@ fn an_answer_that_has_not_begun_says_that_it_is_the_last() {
 #[test]
 fn what_does_not_finish_is_cut_at_the_deadline() {
     let upstream = Upstream::start();
-    let mut pogo =
-        Pogo::with(&upstream, |options| options.drain = Duration::from_millis(300));
+    let mut pogo = Pogo::with(&upstream, |options| options.drain = Duration::from_millis(300));
     let mut busy = pogo.get("/never");
     let (mut api, _) = upstream.request();
     let draining = pogo.drain();

@@ -77,7 +77,8 @@ fn a_head_beyond_the_limit_is_refused() {
     let pogo = Pogo::before(&upstream);
     let mut client = pogo.connect();
     let cookie = "c".repeat(65 * 1024);
-    let _cut_short = client.try_send(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n"));
+    let _cut_short =
+        client.try_send(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n"));
     assert_eq!(client.message().status(), 431);
     let mut client = pogo.connect();
     let fields = "X: 1\r\n".repeat(129);
@@ -94,8 +95,8 @@ fn a_body_beyond_the_limit_is_refused_whether_announced_or_not() {
     client.message().assert_problem(413);
     client.assert_closed();
     upstream.assert_untouched();
-    let mut client =
-        pogo.ask("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n");
+    let mut client = pogo
+        .ask("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n");
     client.message().assert_problem(413);
     assert!(!upstream.accept().rest().ends_with(b"0\r\n\r\n"));
     let mut client = pogo.ask("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n1234567890");

@@ -158,8 +158,9 @@ fn a_malformed_chunk_is_the_clients_fault() {
     let upstream = Upstream::start();
     let pogo = Pogo::before(&upstream);
     for chunk in ["zz\r\n", "0x3\r\nabc\r\n", "3\nabc\r\n", "3\r\nabcdef\r\n"] {
-        let mut client = pogo
-            .ask(&format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"));
+        let mut client = pogo.ask(&format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"
+        ));
         client.message().assert_problem(400);
         client.assert_closed();
         let mut api = upstream.accept();
@@ -172,9 +173,8 @@ fn a_malformed_chunk_is_the_clients_fault() {
 fn a_client_that_leaves_amid_its_body_does_not_complete_it() {
     let upstream = Upstream::start();
     let pogo = Pogo::before(&upstream);
-    let client = pogo.ask(
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
-    );
+    let client =
+        pogo.ask("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
     let mut api = upstream.accept();
     api.head();
     assert_eq!(api.chunk().unwrap(), b"abc");

@@ -22,7 +22,8 @@ fn told(lines: &str) -> Message {
 
 #[test]
 fn fields_that_connection_names_go_no_further_up() {
-    let request = seen("Connection: close, X-A\r\nConnection: \tx-b ,\r\nX-A: 1\r\nX-B: 2\r\nX-C: 3");
+    let request =
+        seen("Connection: close, X-A\r\nConnection: \tx-b ,\r\nX-A: 1\r\nX-B: 2\r\nX-C: 3");
     for gone in ["connection", "x-a", "x-b"] {
         assert_eq!(request.one(gone), None, "{gone}");
     }
@@ -80,11 +81,14 @@ fn values_in_any_bytes_pass() {
 fn trailers_pass_to_a_client_that_takes_them() {
     let upstream = Upstream::start();
     let pogo = Pogo::before(&upstream);
-    let mut client = pogo.ask("GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n");
+    let mut client =
+        pogo.ask("GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE\r\n\r\n");
     let (mut api, request) = upstream.request();
     assert_eq!(request.one("te").as_deref(), Some("trailers"));
     assert_eq!(request.one("connection").as_deref(), Some("te"));
-    api.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T, Content-Length\r\n\r\n");
+    api.send(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T, Content-Length\r\n\r\n",
+    );
     api.send("2\r\nok\r\n0\r\nX-T: 7\r\nContent-Length: 99\r\n\r\n");
     let answer = client.message();
     assert_eq!(answer.text(), "ok");
@@ -118,10 +122,7 @@ fn what_a_trusted_proxy_says_is_kept_and_added_to() {
          X-Forwarded-Proto: https\r\n\r\n",
     );
     let (mut api, request) = upstream.request();
-    assert_eq!(
-        request.one("x-forwarded-for").as_deref(),
-        Some("5.6.7.8, 1.2.3.4, 127.0.0.1")
-    );
+    assert_eq!(request.one("x-forwarded-for").as_deref(), Some("5.6.7.8, 1.2.3.4, 127.0.0.1"));
     assert_eq!(request.one("x-forwarded-proto").as_deref(), Some("https"));
     api.respond("");
     assert_eq!(client.message().status(), 200);

@@ -46,7 +46,9 @@ fn an_upstream_that_sends_faster_than_its_client_reads_is_made_to_wait() {
     let (api, _) = upstream.request();
     let length: usize = 1 << 30;
     let mut stream = api.stream().try_clone().unwrap();
-    stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes()).unwrap();
+    stream
+        .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes())
+        .unwrap();
     client.head();
     // The sockets on the way hold what the kernel lets them; more than that must not be taken.
     stream.set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
@@ -70,7 +72,8 @@ fn large_bodies_pass_both_ways_whole() {
     let sent = body.clone();
     let mut sender = client.stream().try_clone().unwrap();
     let sending = std::thread::spawn(move || {
-        let head = format!("PUT /big HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", sent.len());
+        let head =
+            format!("PUT /big HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", sent.len());
         sender.write_all(head.as_bytes()).unwrap();
         sender.write_all(&sent).unwrap();
     });

@@ -1,0 +1,378 @@
+//! What no single value can say: contradictions between options, and values that would start a
+//! server which cannot work. Each refusal names the key and says why.
+
+use crate::units::{Interval, Size};
+
+use super::document::Document;
+use super::fault::{Fault, Kind};
+use super::sections::{Algorithm, Auth, Config, Gate, Jwt, Push, Route, Visibility, Who};
+use super::words::Origin;
+
+/// The first contradiction in `config`, told by the place it has in `document`.
+pub(super) fn check(config: &Config, document: &Document) -> Result<(), Fault> {
+    let check = Check { document };
+    check.upstream(config)?;
+    check.timeouts(config)?;
+    check.limits(config)?;
+    check.websocket(config)?;
+    check.auth(&config.auth)?;
+    check.views(config)?;
+    check.gate(&config.gate)?;
+    check.routes(&config.routes)?;
+    check.channels(config)
+}
+
+struct Check<'a> {
+    document: &'a Document,
+}
+
+impl Check<'_> {
+    fn refuse(&self, path: &str, reason: impl Into<String>) -> Result<(), Fault> {
+        Err(self.document.fault(path, Kind::Refused(reason.into())))
+    }
+
+    fn upstream(&self, config: &Config) -> Result<(), Fault> {
+        let Some(upstream) = &config.upstream else { return Err(self.document.no_upstream()) };
+        let address = upstream.0.host().trim_matches(['[', ']']).parse();
+        let port = upstream.0.port_u16().unwrap_or(80);
+        if address == Ok(config.listen.0.ip()) && port == config.listen.0.port() {
+            return self.refuse("upstream", "the upstream is Pogo itself: it equals listen");
+        }
+        Ok(())
+    }
+
+    fn timeouts(&self, config: &Config) -> Result<(), Fault> {
+        let timeouts = &config.timeouts;
+        for (key, value) in [
+            ("header_read", timeouts.header_read),
+            ("request_idle", timeouts.request_idle),
+            ("upstream_connect", timeouts.upstream_connect),
+            ("upstream_response", timeouts.upstream_response),
+            ("upstream_idle", timeouts.upstream_idle),
+        ] {
+            self.lasting(&format!("timeouts.{key}"), value)?;
+        }
+        Ok(())
+    }
+
+    fn limits(&self, config: &Config) -> Result<(), Fault> {
+        let limits = &config.limits;
+        const MOST_WORKERS: usize = 1024;
+        if config.workers > MOST_WORKERS {
+            return self.refuse("workers", format!("at most {MOST_WORKERS} threads can serve"));
+        }
+        for (key, count) in [
+            ("connections", limits.connections),
+            ("headers", limits.headers),
+            ("upstream_connections", limits.upstream_connections),
+        ] {
+            self.positive(&format!("limits.{key}"), count)?;
+        }
+        for (key, count) in [
+            ("limits.connections", limits.connections),
+            ("limits.upstream_connections", limits.upstream_connections),
+        ] {
+            if count < config.workers {
+                let workers = config.workers;
+                return self.refuse(
+                    key,
+                    format!("{count} cannot be divided among {workers} workers; expected as many or more"),
+                );
+            }
+        }
+        let smallest = Size::kib(8);
+        if limits.header_bytes < smallest {
+            return self.refuse(
+                "limits.header_bytes",
+                format!("requests need room for their headers; expected {smallest} or more"),
+            );
+        }
+        Ok(())
+    }
+
+    fn websocket(&self, config: &Config) -> Result<(), Fault> {
+        let websocket = &config.websocket;
+        if websocket.formats.is_empty() {
+            return self.refuse("websocket.formats", "the list is empty; expected [\"json\"]");
+        }
+        let origins = &websocket.allowed_origins;
+        if origins.len() > 1 && origins.iter().any(|origin| origin.0 == Origin::ANY) {
+            return self.refuse(
+                "websocket.allowed_origins",
+                "\"*\" allows every origin, so the others in the list contradict it",
+            );
+        }
+        self.positive("websocket.message_bytes", websocket.message_bytes.0)?;
+        self.positive("websocket.outbox_bytes", websocket.outbox_bytes.0)?;
+        self.positive("websocket.requests_in_flight", websocket.requests_in_flight)?;
+        self.lasting("websocket.ping_interval", websocket.ping_interval)?;
+        self.lasting("websocket.pong_timeout", websocket.pong_timeout)?;
+        if websocket.pong_timeout <= websocket.ping_interval {
+            return self.refuse(
+                "websocket.pong_timeout",
+                format!(
+                    "{} is not longer than ping_interval ({}), so healthy clients would be closed",
+                    websocket.pong_timeout, websocket.ping_interval
+                ),
+            );
+        }
+        match websocket.max_lifetime {
+            Some(lifetime) => self.lasting("websocket.max_lifetime", lifetime),
+            None => Ok(()),
+        }
+    }
+
+    fn auth(&self, auth: &Auth) -> Result<(), Fault> {
+        self.lasting("auth.lifetime", auth.lifetime)?;
+        if let Some(recheck) = auth.recheck {
+            self.lasting("auth.recheck", recheck)?;
+        }
+        if let Some(pointer) = &auth.expires_pointer {
+            if !pointer.is_empty() && !pointer.starts_with('/') {
+                let found = format!("{pointer:?}");
+                let expected = r#"a JSON pointer such as "/data/expires""#.to_owned();
+                let kind = Kind::Value { found, expected };
+                return Err(self.document.fault("auth.expires_pointer", kind));
+            }
+            if auth.verify.is_none() {
+                return self.refuse(
+                    "auth.expires_pointer",
+                    "it points into the answer of auth.verify, which is not set",
+                );
+            }
+        }
+        if auth.verify.is_some() && auth.jwt.is_some() {
+            return self
+                .refuse("auth.verify", "tokens are checked by it or by [auth.jwt], not both");
+        }
+        if auth.required && !checks_tokens(auth) {
+            return self.refuse(
+                "auth.required",
+                "nothing checks tokens, so any would do; set auth.verify or [auth.jwt]",
+            );
+        }
+        auth.jwt.as_ref().map_or(Ok(()), |jwt| self.jwt(jwt))
+    }
+
+    fn jwt(&self, jwt: &Jwt) -> Result<(), Fault> {
+        let keys = [
+            ("secret_file", jwt.secret_file.is_some()),
+            ("secret_env", jwt.secret_env.is_some()),
+            ("public_key_file", jwt.public_key_file.is_some()),
+            ("jwks_url", jwt.jwks_url.is_some()),
+        ];
+        let given: Vec<_> = keys.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+        match given[..] {
+            [_] => {}
+            [] => {
+                let all = keys.map(|(key, _)| key).join(", ");
+                return self.refuse("auth.jwt", format!("no key is given; expected one of {all}"));
+            }
+            [first, second, ..] => {
+                return self.refuse(
+                    &format!("auth.jwt.{second}"),
+                    format!("{first} is given too; expected one key"),
+                );
+            }
+        }
+        let Some(first) = jwt.algorithms.first() else {
+            return self.refuse(
+                "auth.jwt",
+                "no algorithm is accepted; expected algorithms such as [\"HS256\"] or [\"ES256\"]",
+            );
+        };
+        let with_secret = jwt.secret_file.is_some() || jwt.secret_env.is_some();
+        for algorithm in &jwt.algorithms {
+            let family = algorithm.family();
+            if (family == Family::Secret) != with_secret {
+                let key = if with_secret { "a secret" } else { "a public key" };
+                return self.refuse(
+                    "auth.jwt.algorithms",
+                    format!("{algorithm:?} cannot be checked with {key}"),
+                );
+            }
+            if jwt.public_key_file.is_some() && family != first.family() {
+                return self.refuse(
+                    "auth.jwt.algorithms",
+                    format!("one public key cannot check both {first:?} and {algorithm:?}"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn views(&self, config: &Config) -> Result<(), Fault> {
+        self.positive("views.refetch_concurrency", config.views.refetch_concurrency)?;
+        self.positive("views.body_bytes", config.views.body_bytes.0)?;
+        self.lasting("views.stale_after", config.views.stale_after)
+    }
+
+    fn gate(&self, gate: &Gate) -> Result<(), Fault> {
+        for (at, allowed) in gate.allow.iter().enumerate() {
+            if let Some(denied) = gate.deny.iter().find(|denied| denied.0.contains(&allowed.0)) {
+                return self.refuse(
+                    &format!("gate.allow.{at}"),
+                    format!("{allowed} can never come in: gate.deny has {denied}, and deny wins"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn routes(&self, routes: &[Route]) -> Result<(), Fault> {
+        let mut table = matchit::Router::new();
+        for (at, route) in routes.iter().enumerate() {
+            let key = format!("route.{at}.path");
+            let path = &route.path;
+            if !path.starts_with('/') || path.contains(['?', '#']) {
+                let found = format!("{path:?}");
+                let expected = r#"a path pattern such as "/posts/{id}""#.to_owned();
+                return Err(self.document.fault(&key, Kind::Value { found, expected }));
+            }
+            if let Err(error) = table.insert(path.as_str(), at) {
+                return self.refuse(&key, self.bad_pattern(routes, path, &error));
+            }
+            self.route(at, route)?;
+        }
+        Ok(())
+    }
+
+    fn bad_pattern(&self, routes: &[Route], path: &str, error: &matchit::InsertError) -> String {
+        let matchit::InsertError::Conflict { with } = error else {
+            return format!("{path:?} is not a path pattern: {error}");
+        };
+        let line = routes
+            .iter()
+            .position(|route| route.path == *with)
+            .and_then(|at| self.document.line(&format!("route.{at}.path")));
+        let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
+        format!("{path:?} and {with:?}{place} match the same paths; expected one rule for each")
+    }
+
+    fn route(&self, at: usize, route: &Route) -> Result<(), Fault> {
+        let key = |name: &str| format!("route.{at}.{name}");
+        if route.push == Push::Response && route.visibility != Visibility::Public {
+            return self.refuse(
+                &key("push"),
+                "\"response\" shows the writer's answer to everybody, so it needs \
+                 visibility = \"public\"",
+            );
+        }
+        if route.affects_only.is_some() && !route.affects.is_empty() {
+            return self.refuse(
+                &key("affects"),
+                "affects_only replaces what a write touches and affects adds to it; expected one",
+            );
+        }
+        let parameters = parameters(&route.path);
+        let only = route.affects_only.as_deref().unwrap_or_default();
+        for (name, templates) in [("affects", &route.affects[..]), ("affects_only", only)] {
+            for (place, template) in templates.iter().enumerate() {
+                let key = format!("{}.{place}", key(name));
+                if !template.starts_with('/') {
+                    return self.refuse(&key, format!("{template:?} must begin with \"/\""));
+                }
+                let known = |name: &&str| !parameters.contains(name);
+                if let Some(unknown) = self::parameters(template).into_iter().find(known) {
+                    let path = &route.path;
+                    return self.refuse(&key, format!("{path:?} has no parameter {{{unknown}}}"));
+                }
+            }
+        }
+        const MOST_SETTLES: usize = 8;
+        if route.settle.len() > MOST_SETTLES {
+            return self.refuse(&key("settle"), format!("at most {MOST_SETTLES} delays"));
+        }
+        for (place, delay) in route.settle.iter().enumerate() {
+            self.lasting(&format!("{}.{place}", key("settle")), *delay)?;
+        }
+        Ok(())
+    }
+
+    fn channels(&self, config: &Config) -> Result<(), Fault> {
+        for (at, channel) in config.channels.iter().enumerate() {
+            let key = format!("channel.{at}.pattern");
+            let pattern = &channel.pattern;
+            let name = pattern.strip_suffix('*').unwrap_or(pattern);
+            if pattern.is_empty() || name.contains('*') {
+                let found = format!("{pattern:?}");
+                let expected = r#"a channel's name, or the beginning of names and a final "*""#;
+                let kind = Kind::Value { found, expected: expected.into() };
+                return Err(self.document.fault(&key, kind));
+            }
+            let earlier = config.channels.iter().take(at);
+            if earlier.into_iter().any(|earlier| earlier.pattern == *pattern) {
+                return self.refuse(&key, format!("{pattern:?} has a rule already"));
+            }
+            for (key, who) in [("subscribe", channel.subscribe), ("publish", channel.publish)] {
+                if who == Who::Authenticated && !checks_tokens(&config.auth) {
+                    return self.refuse(
+                        &format!("channel.{at}.{key}"),
+                        "nothing checks tokens, so any would do; set auth.verify or [auth.jwt]",
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn positive(&self, path: &str, count: usize) -> Result<(), Fault> {
+        if count == 0 {
+            let kind = Kind::Value { found: "0".into(), expected: "1 or more".into() };
+            return Err(self.document.fault(path, kind));
+        }
+        Ok(())
+    }
+
+    fn lasting(&self, path: &str, interval: Interval) -> Result<(), Fault> {
+        if interval.0.is_zero() {
+            let expected = "a duration longer than zero".into();
+            let kind = Kind::Value { found: "0s".into(), expected };
+            return Err(self.document.fault(path, kind));
+        }
+        Ok(())
+    }
+}
+
+fn checks_tokens(auth: &Auth) -> bool {
+    auth.verify.is_some() || auth.jwt.is_some()
+}
+
+/// Names in braces: `/users/{id}/files/{*rest}` has `id` and `rest`. Doubled braces are literal.
+fn parameters(pattern: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut rest = pattern;
+    while let Some(open) = rest.find('{') {
+        let inside = &rest[open + 1..];
+        if let Some(literal) = inside.strip_prefix('{') {
+            rest = literal;
+            continue;
+        }
+        let Some(close) = inside.find('}') else { break };
+        let name = &inside[..close];
+        names.push(name.strip_prefix('*').unwrap_or(name));
+        rest = &inside[close + 1..];
+    }
+    names
+}
+
+/// What an algorithm is checked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    Secret,
+    Rsa,
+    Ec,
+    Ed,
+}
+
+impl Algorithm {
+    pub(super) fn family(self) -> Family {
+        match self {
+            Self::HS256 | Self::HS384 | Self::HS512 => Family::Secret,
+            Self::RS256 | Self::RS384 | Self::RS512 => Family::Rsa,
+            Self::PS256 | Self::PS384 | Self::PS512 => Family::Rsa,
+            Self::ES256 | Self::ES384 => Family::Ec,
+            Self::EdDSA => Family::Ed,
+        }
+    }
+}

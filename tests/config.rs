@@ -1,0 +1,649 @@
+//! The program and its configuration, through the front door: what it says and how it ends.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+/// A directory of its own for each test, gone with it.
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("config-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn with(text: &str) -> Self {
+        let place = Self::new();
+        place.write("pogo.toml", text);
+        place
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        std::fs::write(self.0.join(name), text).unwrap();
+    }
+
+    /// `pogo` in this directory, with none of the variables it listens to.
+    fn pogo(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pogo"));
+        command.args(arguments).current_dir(&self.0);
+        for variable in ["POGO_CONFIG", "POGO_UPSTREAM", "POGO_LISTEN", "POGO_TOKEN"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ended {
+        Ended::of(self.pogo(arguments).output().unwrap())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    #[track_caller]
+    fn refused(&self, message: &str) {
+        assert_eq!((self.err.as_str(), self.code), (format!("{message}\n").as_str(), Some(64)));
+        assert_eq!(self.out, "", "a refusal belongs on stderr");
+    }
+
+    #[track_caller]
+    fn effective(&self) -> toml::Table {
+        assert_eq!((self.err.as_str(), self.code), ("", Some(0)));
+        self.out.parse().unwrap()
+    }
+}
+
+const UPSTREAM: &str = "upstream = \"http://127.0.0.1:3000\"\n";
+
+/// Both ways in read the file alike: `pogo check` and `pogo`.
+#[track_caller]
+fn refuses(text: &str, message: &str) {
+    let place = Place::with(text);
+    place.run(&["check"]).refused(message);
+    place.run(&[]).refused(message);
+}
+
+/// As above for lines that follow a good upstream: they begin at line 2.
+#[track_caller]
+fn refuses_after_upstream(lines: &str, message: &str) {
+    refuses(&format!("{UPSTREAM}{lines}"), message);
+}
+
+#[test]
+fn an_unknown_key_is_told_with_the_nearest_known_one() {
+    refuses(
+        "# Pogo\n\nupsteam = \"http://a\"\n",
+        "pogo.toml:3: unknown key \"upsteam\"; did you mean \"upstream\"?",
+    );
+    refuses_after_upstream(
+        "\n[timeouts]\nheader_reed = \"1s\"",
+        "pogo.toml:4: unknown key \"header_reed\" in [timeouts]; did you mean \"header_read\"?",
+    );
+    refuses_after_upstream(
+        "auth.jwt.secret = \"x\"",
+        "pogo.toml:2: unknown key \"secret\" in [auth.jwt]; the keys here are algorithms, \
+         secret_file, secret_env, public_key_file, jwks_url, issuer, audience, leeway",
+    );
+    refuses_after_upstream(
+        "[[route]]\npath = \"/a\"\n[[route]]\npath = \"/b\"\nautobnd = true",
+        "pogo.toml:6: unknown key \"autobnd\" in [route]; did you mean \"autobind\"?",
+    );
+}
+
+#[test]
+fn an_option_of_a_later_release_is_an_unknown_key() {
+    for (lines, start) in [
+        ("[tls]\n", "pogo.toml:2: unknown key \"tls\""),
+        ("[[namespace]]\nname = \"/a\"", "pogo.toml:2: unknown key \"namespace\""),
+        ("[[route]]\npath = \"/\"\npoll = \"5s\"", "pogo.toml:4: unknown key \"poll\" in [route]"),
+        ("[gate.rate]\nwrites = \"1/s\"", "pogo.toml:3: unknown key \"writes\" in [gate.rate]"),
+    ] {
+        let ended = Place::with(&format!("{UPSTREAM}{lines}")).run(&["check"]);
+        assert!(ended.err.starts_with(start), "{}", ended.err);
+        assert_eq!(ended.code, Some(64));
+    }
+}
+
+#[test]
+fn a_missing_key_is_named() {
+    refuses(
+        "listen = \"127.0.0.1:8080\"",
+        "pogo.toml: missing key \"upstream\": the API to stand in front of, such as \
+         \"http://127.0.0.1:3000\" (or --upstream, or POGO_UPSTREAM)",
+    );
+    refuses_after_upstream(
+        "[[route]]\npush = \"notify\"",
+        "pogo.toml:2: missing key \"path\" in [route]",
+    );
+    refuses_after_upstream(
+        "[[channel]]\npattern = \"*\"\nsubscribe = \"anyone\"",
+        "pogo.toml:2: missing key \"publish\" in [channel]",
+    );
+    Place::new().run(&[]).refused(
+        "pogo: no upstream and no pogo.toml here; give --upstream URL, the API to stand in front \
+         of, such as \"http://127.0.0.1:3000\", or --config FILE",
+    );
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_told_with_what_was_expected() {
+    for (lines, message) in [
+        ("workers = \"many\"", "2: workers: found \"many\", expected a whole number"),
+        ("workers = -1", "2: workers: found -1, expected a whole number"),
+        ("workers = 1.5", "2: workers: found 1.5, expected a whole number"),
+        ("[log]\naccess = \"yes\"", "3: log.access: found \"yes\", expected true or false"),
+        ("timeouts = 3", "2: timeouts: found 3, expected a section"),
+        ("[gate]\nallow = \"::1\"", "3: gate.allow: found \"::1\", expected a list"),
+        (
+            "via = [\"pogo\"]",
+            "2: via: found a list, expected a single word such as \"pogo\", or \"\" for none",
+        ),
+        (
+            "[log]\nlevel = \"loud\"",
+            "3: log.level: found \"loud\", expected \"error\" or \"warn\" or \"info\" or \"debug\" or \"trace\"",
+        ),
+        ("[log]\nformat = 1", "3: log.format: found 1, expected \"text\" or \"json\""),
+    ] {
+        refuses_after_upstream(lines, &format!("pogo.toml:{message}"));
+    }
+}
+
+#[test]
+fn a_unit_is_never_guessed() {
+    let duration = r#"expected a duration such as "250ms", "10s" or "1h30m""#;
+    let size = r#"expected a size in bytes such as 4096, "64KiB" or "1MB""#;
+    let rate = r#"expected a rate such as "100/s", "5/m" or "100/s burst 200""#;
+    for (lines, message) in [
+        ("[timeouts]\ndrain = 30", format!("3: timeouts.drain: found 30, {duration}")),
+        ("[timeouts]\ndrain = \"30\"", format!("3: timeouts.drain: found \"30\", {duration}")),
+        ("[timeouts]\ndrain = \"9999d\"", "3: timeouts.drain: a duration is at most 3650d".into()),
+        (
+            "[limits]\nbody_bytes = \"1 MB\"",
+            format!("3: limits.body_bytes: found \"1 MB\", {size}"),
+        ),
+        ("[limits]\nbody_bytes = -1", format!("3: limits.body_bytes: found -1, {size}")),
+        ("[gate.rate]\nhttp = \"100\"", format!("3: gate.rate.http: found \"100\", {rate}")),
+        (
+            "[gate.rate]\nhttp = \"0/s\"",
+            "3: gate.rate.http: a rate counts from 1 to 4294967295, not 0".into(),
+        ),
+        (
+            "[[route]]\npath = \"/\"\nsettle = [\n\"1s\",\n\"2\",\n]",
+            format!("6: route.settle: found \"2\", {duration}"),
+        ),
+    ] {
+        refuses_after_upstream(lines, &format!("pogo.toml:{message}"));
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_refused() {
+    let url = r#"expected a URL such as "http://127.0.0.1:3000""#;
+    for (text, message) in [
+        ("upstream = \"localhost:3000\"", format!("1: upstream: found \"localhost:3000\", {url}")),
+        (
+            "upstream = \"https://a\"",
+            "1: upstream: an https upstream is not supported yet; expected an http URL".into(),
+        ),
+        (
+            "upstream = \"http://me:hunter2@a\"",
+            "1: upstream: a user name or password does not belong in this URL".into(),
+        ),
+        (
+            "upstream = \"http://a/v1\"",
+            "1: upstream: \"http://a/v1\" has a path; paths reach the upstream as the client wrote \
+             them, so only a scheme, a host and a port belong here"
+                .into(),
+        ),
+        (
+            "upstream = \"http://127.0.0.1:8080\"",
+            "1: upstream: the upstream is Pogo itself: it equals listen".into(),
+        ),
+    ] {
+        refuses(text, &format!("pogo.toml:{message}"));
+    }
+    for (lines, message) in [
+        (
+            "listen = \"localhost:8080\"",
+            "2: listen: found \"localhost:8080\", expected an IP address and a port such as \
+             \"127.0.0.1:8080\" or \"[::]:8080\"",
+        ),
+        (
+            "[gate]\ndeny = [\n  \"10.0.0.0/8\",\n  \"10.0.0.0/33\",\n]",
+            "5: gate.deny: found \"10.0.0.0/33\", expected an address or a range such as \
+             \"10.0.0.0/8\" or \"2001:db8::1\"",
+        ),
+        (
+            "[gate]\ndeny = [\"10.0.0.1/8\"]",
+            "3: gate.deny: 10.0.0.1/8 names an address inside a range; expected \"10.0.0.0/8\" for \
+             the range or \"10.0.0.1\" for the address",
+        ),
+        (
+            "[websocket]\nallowed_origins = [\"https://app.example/\"]",
+            "3: websocket.allowed_origins: found \"https://app.example/\", expected an origin such \
+             as \"https://app.example\": a scheme, a host, maybe a port, no path",
+        ),
+    ] {
+        refuses_after_upstream(lines, &format!("pogo.toml:{message}"));
+    }
+}
+
+#[test]
+fn contradictions_are_told_with_both_sides() {
+    for (lines, message) in [
+        (
+            "[gate]\nallow = [\"::1\", \"10.1.0.0/16\"]\ndeny = [\"10.0.0.0/8\"]",
+            "3: gate.allow: 10.1.0.0/16 can never come in: gate.deny has 10.0.0.0/8, and deny wins",
+        ),
+        (
+            "[websocket]\nallowed_origins = [\"*\", \"https://a\"]",
+            "3: websocket.allowed_origins: \"*\" allows every origin, so the others in the list \
+             contradict it",
+        ),
+        (
+            "[websocket]\npong_timeout = \"0s\"",
+            "3: websocket.pong_timeout: found 0s, expected a duration longer than zero",
+        ),
+        (
+            "[websocket]\npong_timeout = \"30s\"",
+            "3: websocket.pong_timeout: 30s is not longer than ping_interval (30s), so healthy \
+             clients would be closed",
+        ),
+        (
+            "workers = 8\n[limits]\nupstream_connections = 4",
+            "4: limits.upstream_connections: 4 cannot be divided among 8 workers; expected as many \
+             or more",
+        ),
+        ("[limits]\nheaders = 0", "3: limits.headers: found 0, expected 1 or more"),
+        (
+            "[limits]\nheader_bytes = 512",
+            "3: limits.header_bytes: requests need room for their headers; expected 8KiB or more",
+        ),
+        (
+            "[websocket]\nformats = [\"json\", \"msgpack\"]",
+            "3: websocket.formats: found \"msgpack\", expected \"json\"",
+        ),
+        (
+            "[websocket]\nformats = []",
+            "3: websocket.formats: the list is empty; expected [\"json\"]",
+        ),
+    ] {
+        refuses_after_upstream(lines, &format!("pogo.toml:{message}"));
+    }
+}
+
+#[test]
+fn a_route_that_cannot_hold_is_refused() {
+    for (lines, message) in [
+        (
+            "[[route]]\npath = \"/posts/{id}\"\n[[route]]\npath = \"/posts/{slug}\"",
+            "5: route.path: \"/posts/{slug}\" and \"/posts/{id}\" (line 3) match the same paths; \
+             expected one rule for each",
+        ),
+        (
+            "[[route]]\npath = \"posts\"",
+            "3: route.path: found \"posts\", expected a path pattern such as \"/posts/{id}\"",
+        ),
+        (
+            "[[route]]\npath = \"/posts\"\npush = \"response\"",
+            "4: route.push: \"response\" shows the writer's answer to everybody, so it needs \
+             visibility = \"public\"",
+        ),
+        (
+            "[[route]]\npath = \"/posts\"\naffects = [\"/feed\"]\naffects_only = []",
+            "4: route.affects: affects_only replaces what a write touches and affects adds to it; \
+             expected one",
+        ),
+        (
+            "[[route]]\npath = \"/users/{id}\"\naffects = [\"/feeds/{id}\", \"/feeds/{user}\"]",
+            "4: route.affects: \"/users/{id}\" has no parameter {user}",
+        ),
+        (
+            "[[route]]\npath = \"/posts\"\nupdate_method = \"put\"",
+            "4: route.update_method: found \"put\", expected \"PUT\" or \"PATCH\"",
+        ),
+    ] {
+        refuses_after_upstream(lines, &format!("pogo.toml:{message}"));
+    }
+    let ended = Place::with(&format!("{UPSTREAM}[[route]]\npath = \"/{{\"")).run(&["check"]);
+    let start = "pogo.toml:3: route.path: \"/{\" is not a path pattern: ";
+    assert!(ended.err.starts_with(start), "{}", ended.err);
+}
+
+#[test]
+fn a_channel_rule_that_cannot_hold_is_refused() {
+    let rule = |pattern: &str, publish: &str| {
+        format!(
+            "[[channel]]\npattern = \"{pattern}\"\nsubscribe = \"anyone\"\npublish = \"{publish}\"\n"
+        )
+    };
+    refuses_after_upstream(
+        &rule("a*b", "anyone"),
+        "pogo.toml:3: channel.pattern: found \"a*b\", expected a channel's name, or the beginning \
+         of names and a final \"*\"",
+    );
+    refuses_after_upstream(
+        &(rule("a*", "anyone") + &rule("a*", "nobody")),
+        "pogo.toml:7: channel.pattern: \"a*\" has a rule already",
+    );
+    refuses_after_upstream(
+        &rule("a*", "authenticated"),
+        "pogo.toml:5: channel.publish: nothing checks tokens, so any would do; set auth.verify or \
+         [auth.jwt]",
+    );
+}
+
+#[test]
+fn tokens_are_checked_in_one_way_or_not_at_all() {
+    for (lines, message) in [
+        (
+            "[auth]\nrequired = true",
+            "3: auth.required: nothing checks tokens, so any would do; set auth.verify or [auth.jwt]",
+        ),
+        (
+            "[auth]\nexpires_pointer = \"/exp\"",
+            "3: auth.expires_pointer: it points into the answer of auth.verify, which is not set",
+        ),
+        (
+            "[auth]\nverify = \"/me\"\nexpires_pointer = \"exp\"",
+            "4: auth.expires_pointer: found \"exp\", expected a JSON pointer such as \"/data/expires\"",
+        ),
+        (
+            "[auth]\nverify = \"me\"",
+            "3: auth.verify: found \"me\", expected a path on the upstream such as \"/me\"",
+        ),
+        (
+            "[auth]\nverify = \"/me\"\n[auth.jwt]\nalgorithms = [\"HS256\"]\nsecret_file = \"s\"",
+            "3: auth.verify: tokens are checked by it or by [auth.jwt], not both",
+        ),
+        (
+            "[auth]\nlogout = [\"/logout\"]",
+            "3: auth.logout: found \"/logout\", expected a method and a path such as \"POST /logout\"",
+        ),
+    ] {
+        refuses_after_upstream(lines, &format!("pogo.toml:{message}"));
+    }
+}
+
+#[test]
+fn jwt_takes_one_key_that_fits_its_algorithms() {
+    for (lines, message) in [
+        (
+            "algorithms = [\"HS256\"]",
+            "2: auth.jwt: no key is given; expected one of secret_file, secret_env, \
+             public_key_file, jwks_url",
+        ),
+        (
+            "algorithms = [\"HS256\"]\nsecret_file = \"s\"\nsecret_env = \"S\"",
+            "5: auth.jwt.secret_env: secret_file is given too; expected one key",
+        ),
+        (
+            "secret_file = \"s\"",
+            "2: auth.jwt: no algorithm is accepted; expected algorithms such as [\"HS256\"] or \
+             [\"ES256\"]",
+        ),
+        (
+            "algorithms = [\"HS256\"]\njwks_url = \"https://id.example/keys\"",
+            "3: auth.jwt.algorithms: HS256 cannot be checked with a public key",
+        ),
+        (
+            "algorithms = [\"RS256\"]\nsecret_env = \"S\"",
+            "3: auth.jwt.algorithms: RS256 cannot be checked with a secret",
+        ),
+        (
+            "algorithms = [\"RS256\", \"ES256\"]\npublic_key_file = \"k\"",
+            "3: auth.jwt.algorithms: one public key cannot check both RS256 and ES256",
+        ),
+        (
+            "algorithms = [\"HS256\"]\nsecret_file = \"none.key\"",
+            "4: auth.jwt.secret_file: \"none.key\" cannot be read: No such file or directory (os \
+             error 2)",
+        ),
+        (
+            "algorithms = [\"HS256\"]\nsecret_env = \"POGO_TEST_UNSET\"",
+            "4: auth.jwt.secret_env: the environment has no POGO_TEST_UNSET, or an empty one",
+        ),
+    ] {
+        refuses_after_upstream(&format!("[auth.jwt]\n{lines}"), &format!("pogo.toml:{message}"));
+    }
+}
+
+#[test]
+fn a_key_file_that_holds_no_such_key_is_refused() {
+    let place = Place::with(&format!(
+        "{UPSTREAM}[auth.jwt]\nalgorithms = [\"ES256\"]\npublic_key_file = \"jwt.pem\"\n"
+    ));
+    place.write("jwt.pem", "not a key");
+    place.run(&["check"]).refused(
+        "pogo.toml:4: auth.jwt.public_key_file: \"jwt.pem\" is not an elliptic curve public key in \
+         PEM form, which the algorithms need",
+    );
+    let place = Place::with(&format!(
+        "{UPSTREAM}[auth.jwt]\nalgorithms = [\"HS256\"]\nsecret_file = \"jwt.secret\"\n"
+    ));
+    place.write("jwt.secret", "\n");
+    place.run(&["check"]).refused("pogo.toml:4: auth.jwt.secret_file: \"jwt.secret\" is empty");
+}
+
+#[test]
+fn a_secret_is_read_beside_its_file_and_never_printed() {
+    let place = Place::new();
+    std::fs::create_dir(place.0.join("etc")).unwrap();
+    let text =
+        format!("{UPSTREAM}[auth.jwt]\nalgorithms = [\"HS256\"]\nsecret_file = \"jwt.secret\"\n");
+    place.write("etc/my.toml", text);
+    place.write("etc/jwt.secret", "hunter2\n");
+    let ended = place.run(&["check", "--config", "etc/my.toml"]);
+    let effective = ended.effective();
+    assert_eq!(effective["auth"]["jwt"]["secret_file"].as_str(), Some("jwt.secret"));
+    assert!(!ended.out.contains("hunter2"), "{}", ended.out);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_or_parsed_is_refused() {
+    let place = Place::new();
+    let missing = "none.toml: cannot be read: No such file or directory (os error 2)";
+    place.run(&["check", "--config", "none.toml", "--upstream", "http://a"]).refused(missing);
+    let named = Ended::of(place.pogo(&["check"]).env("POGO_CONFIG", "none.toml").output().unwrap());
+    named.refused(missing);
+    std::fs::create_dir(place.0.join("pogo.toml")).unwrap();
+    let directory = place.run(&["check", "--upstream", "http://a"]);
+    directory.refused("pogo.toml: cannot be read: Is a directory (os error 21)");
+    refuses_after_upstream("workers = 1\nworkers = 2", "pogo.toml:3: duplicate key");
+    let place = Place::with("");
+    place.write("pogo.toml", b"# \xff");
+    place.run(&["check"]).refused("pogo.toml: cannot be read: stream did not contain valid UTF-8");
+}
+
+#[test]
+fn an_option_beats_the_environment_which_beats_the_file() {
+    let place = Place::with("upstream = \"http://file\"\nlisten = \"127.0.0.1:1\"\nworkers = 1");
+    let with = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = place.pogo(arguments);
+        command.envs(variables.iter().copied());
+        let effective = Ended::of(command.output().unwrap()).effective();
+        ["upstream", "listen", "workers"].map(|key| effective[key].to_string().replace('"', ""))
+    };
+    let variables = [("POGO_UPSTREAM", "http://environment"), ("POGO_LISTEN", "127.0.0.1:2")];
+    let options = ["check", "--upstream", "http://option", "--listen=127.0.0.1:3", "--workers=3"];
+    assert_eq!(with(&["check"], &[]), ["http://file", "127.0.0.1:1", "1"]);
+    assert_eq!(with(&["check"], &variables), ["http://environment", "127.0.0.1:2", "1"]);
+    assert_eq!(with(&options, &variables), ["http://option", "127.0.0.1:3", "3"]);
+
+    place.write("other.toml", "upstream = \"http://other\"");
+    let other = with(&["check"], &[("POGO_CONFIG", "other.toml")]);
+    assert_eq!(other, ["http://other", "127.0.0.1:8080", "0"]);
+    let file = with(&["check", "--config", "pogo.toml"], &[("POGO_CONFIG", "other.toml")]);
+    assert_eq!(file, ["http://file", "127.0.0.1:1", "1"]);
+}
+
+#[test]
+fn a_mistake_outside_the_file_names_its_source() {
+    let place = Place::new();
+    let listen = r#"expected an IP address and a port such as "127.0.0.1:8080" or "[::]:8080""#;
+    let url = r#"expected a URL such as "http://127.0.0.1:3000""#;
+    place
+        .run(&["check", "--upstream", "localhost"])
+        .refused(&format!("--upstream: found \"localhost\", {url}"));
+    place
+        .run(&["--upstream", "http://a", "--workers", "x"])
+        .refused("--workers: found \"x\", expected a whole number");
+    let mut command = place.pogo(&["--upstream", "http://a"]);
+    let ended = Ended::of(command.env("POGO_LISTEN", "").output().unwrap());
+    ended.refused(&format!("POGO_LISTEN: found \"\", {listen}"));
+}
+
+#[test]
+fn with_an_upstream_no_file_is_needed() {
+    let effective = Place::new().run(&["check", "--upstream", "http://localhost:3000"]).effective();
+    assert_eq!(effective["upstream"].as_str(), Some("http://localhost:3000"));
+    assert_eq!(effective["limits"]["header_bytes"].as_str(), Some("64KiB"));
+}
+
+#[test]
+fn the_shipped_file_starts() {
+    Place::with(include_str!("../pogo.toml")).run(&["check"]).effective();
+}
+
+#[test]
+fn help_mentions_every_option_and_command() {
+    let place = Place::new();
+    for (arguments, mentioned) in [
+        (
+            &["--help"][..],
+            &[
+                "--config",
+                "--upstream",
+                "--listen",
+                "--workers",
+                "--version",
+                "check",
+                "watch",
+                "POGO_CONFIG",
+                "POGO_UPSTREAM",
+                "POGO_LISTEN",
+                "64",
+            ][..],
+        ),
+        (&["check", "--help"], &["--config", "--upstream", "--listen", "--workers"]),
+        (&["watch", "--help"], &["<URI>", "--url", "--token", "POGO_TOKEN"]),
+    ] {
+        let ended = place.run(arguments);
+        assert_eq!((ended.err.as_str(), ended.code), ("", Some(0)));
+        for word in mentioned {
+            assert!(ended.out.contains(word), "{arguments:?} says nothing of {word}");
+        }
+    }
+    let version = place.run(&["--version"]);
+    assert_eq!(version.out, format!("pogo {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_wrong_argument_ends_with_64() {
+    let ended = Place::new().run(&["--upsteam", "http://a"]);
+    assert_eq!(ended.code, Some(64));
+    assert!(ended.err.contains("--upstream"), "{}", ended.err);
+    let ended = Place::new().run(&["--workers", "1", "check"]);
+    assert_eq!(
+        ended.code,
+        Some(64),
+        "an option before the command would be ignored: {}",
+        ended.err
+    );
+}
+
+/// A running `pogo`, killed if the test gives up on it.
+struct Running {
+    child: Child,
+    log: Receiver<String>,
+}
+
+impl Running {
+    fn start(place: &Place, arguments: &[&str]) -> Self {
+        let mut child = place.pogo(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (send, log) = sync_channel(1024);
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).try_for_each(|line| send.send(line))
+        });
+        Self { child, log }
+    }
+
+    /// The next line of the log, which comes soon or is an error.
+    #[track_caller]
+    fn logged(&self) -> String {
+        self.log.recv_timeout(Duration::from_secs(20)).expect("a line in the log")
+    }
+
+    fn signal(&self, name: &str) {
+        let killed = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        assert!(killed.unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+    }
+}
+
+#[test]
+fn a_signal_ends_the_program_well() {
+    let place = Place::new();
+    for name in ["-TERM", "-INT"] {
+        let arguments = ["--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:0"];
+        let mut running = Running::start(&place, &arguments);
+        let first = running.logged();
+        assert!(first.contains("listening"), "{first}");
+        running.signal(name);
+        assert_eq!(running.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn the_log_is_json_when_asked() {
+    let place =
+        Place::with(&format!("listen = \"127.0.0.1:0\"\n{UPSTREAM}[log]\nformat = \"json\""));
+    let running = Running::start(&place, &[]);
+    let line: serde_json::Value = serde_json::from_str(&running.logged()).unwrap();
+    assert_eq!(line["level"], "INFO");
+}
+
+#[test]
+fn an_address_in_use_is_told_and_is_no_configuration_error() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let ended = Place::new().run(&["--upstream", "http://127.0.0.1:1", "--listen", &listen]);
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(
+        ended.err.lines().last(),
+        Some(&*format!("cannot listen on {listen}: Address already in use (os error 98)"))
+    );
+}
