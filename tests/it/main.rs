@@ -13,6 +13,7 @@ mod hop_by_hop;
 mod host;
 mod pool;
 mod quickstart;
+mod refusals;
 mod slow;
 mod streaming;
 mod target;

@@ -153,6 +153,14 @@ fn the_quickstarts_page_comes_through_pogo_and_loads_nothing_else() {
 }
 
 #[test]
+fn text_can_be_bound_as_a_string() {
+    let (_api, pogo) = Quickstart::start();
+    let mut socket = Socket::open(&pogo);
+    let answer = socket.must(json!({"event": "bind", "uri": "/app", "version": null}));
+    assert!(answer["data"].as_str().unwrap().starts_with("<!doctype html>"));
+}
+
+#[test]
 fn signing_out_of_the_quickstart_ends_the_sockets_of_that_token() {
     let (_api, pogo) = Quickstart::start();
     let mut alice = Socket::open(&pogo);
