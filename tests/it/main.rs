@@ -11,6 +11,7 @@ mod forward;
 mod framing;
 mod hop_by_hop;
 mod host;
+mod load;
 mod pool;
 mod quickstart;
 mod refusals;
