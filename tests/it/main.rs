@@ -6,6 +6,7 @@ mod harness;
 mod abort;
 mod bind;
 mod drain;
+mod endings;
 mod errors;
 mod forward;
 mod framing;
