@@ -84,7 +84,7 @@ impl From<BadToken> for AuthError {
 pub struct Verified {
     /// When the token ends, as the client is told.
     pub expires: u64,
-    /// When Pogo drops it: the same, but for a JWT the leeway later.
+    /// When Pogo drops it: the same, but the leeway later for a JWT that says when it ends.
     pub ends: u64,
     /// A JWT's `sub`.
     pub subject: Option<String>,
@@ -235,7 +235,9 @@ impl Authenticator {
             }
             Way::Jwt(checker) => {
                 let claims = checker.check(token, now).await?;
-                (claims.expires, checker.leeway(), claims.subject)
+                // A lifetime counts from our own clock, and needs no leeway.
+                let leeway = if claims.expires.is_some() { checker.leeway() } else { 0 };
+                (claims.expires, leeway, claims.subject)
             }
         };
         let latest = now.saturating_add(LONGEST);
@@ -402,7 +404,7 @@ mod tests {
         let lasts = |expires| Ok(Verified { expires, ends: expires, subject: None });
         let trusting = authenticator(&Options::default());
         assert_eq!(trusting.check_at("opaque", unasked, NOW).await, lasts(NOW + 3600));
-        let checking = authenticator(&with_jwt(0));
+        let checking = authenticator(&with_jwt(30));
         assert_eq!(checking.check_at(&signed(&json!({})), unasked, NOW).await, lasts(NOW + 600));
         let asking = authenticator(&Options { verify: Some("/me".into()), ..Options::default() });
         let answer = async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()));

@@ -13,6 +13,7 @@ mod framing;
 mod hop_by_hop;
 mod host;
 mod load;
+mod model;
 mod pool;
 mod quickstart;
 mod refusals;
