@@ -164,9 +164,11 @@ impl Session {
         for (name, value) in self.viewer.borrow().request_fields() {
             headers.append(name, value.clone());
         }
-        if call.message.data.is_some() && call.verb != Verb::Read {
+        if let Some(data) = call.message.data.as_ref().filter(|_| call.verb != Verb::Read) {
             let json = http::HeaderValue::from_static("application/json");
             headers.insert(header::CONTENT_TYPE, json);
+            // Not every API takes chunks, and the length is known.
+            headers.insert(header::CONTENT_LENGTH, data.get().len().into());
         }
         Ok(request)
     }
