@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub use api::{Api, Reply, Seen};
 pub use pogo::Pogo;
-pub use socket::Socket;
+pub use socket::{Socket, frame};
 pub use upstream::Upstream;
 pub use wire::{Message, Wire};
 
