@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use serde_json::value::RawValue;
 
 use super::Session;
@@ -155,9 +155,11 @@ impl Session {
         for (name, value) in call.viewer.request_fields() {
             headers.append(name, value.clone());
         }
-        if call.message.data.is_some() && call.verb != Verb::Read {
-            let json = http::HeaderValue::from_static("application/json");
+        if let Some(data) = call.message.data.as_ref().filter(|_| call.verb != Verb::Read) {
+            let json = HeaderValue::from_static("application/json");
             headers.insert(header::CONTENT_TYPE, json);
+            // A body of known length is not sent in chunks: not every API takes those.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(data.get().len()));
         }
         Ok(request)
     }

@@ -4,6 +4,7 @@
 mod harness;
 
 mod abort;
+mod autobind;
 mod bind;
 mod drain;
 mod errors;
@@ -13,6 +14,7 @@ mod hop_by_hop;
 mod host;
 mod messages;
 mod pool;
+mod rest;
 mod seed;
 mod slow;
 mod streaming;

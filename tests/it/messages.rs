@@ -240,7 +240,7 @@ fn after_a_frame_that_cannot_be_followed_nothing_more_is_kept_or_done() {
     let mut socket = Socket::open(&pogo);
     socket.send_bytes(b"\x81\x02{}");
     assert_eq!(socket.close_frame().0, 1002);
-    socket.send_text(r#"{"event":"show","uri":"/posts"}"#);
+    socket.send_frame(0x81, br#"{"event":"show","uri":"/posts"}"#);
     socket.assert_ended();
     assert!(api.seen("").is_empty());
 }
@@ -363,7 +363,7 @@ fn elsewhere_and_by_other_methods_the_api_is_asked() {
     api.respond("no sockets here");
     assert_eq!(client.message().text(), "no sockets here");
     let mut client = pogo.ask(&handshake("POST", "/realtime", "Content-Length: 0\r\n"));
-    let request = api.message();
+    let (mut api, request) = upstream.request();
     assert_eq!(request.start, "POST /realtime HTTP/1.1");
     assert_eq!(request.one("upgrade"), None);
     api.respond("posted");
