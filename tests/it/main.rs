@@ -4,6 +4,7 @@
 mod harness;
 
 mod abort;
+mod auth;
 mod autobind;
 mod bind;
 mod drain;
