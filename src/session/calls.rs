@@ -12,7 +12,7 @@ use super::Session;
 use crate::audience::Viewer;
 use crate::body::RequestBody;
 use crate::hub::fetch;
-use crate::hub::mirror::Purpose;
+use crate::hub::mirror::{Owner, Purpose};
 use crate::protocol::{ErrorCode, Message, Outgoing, Problem, Status};
 use crate::rejection::Rejection;
 use crate::uri::Uri;
@@ -44,7 +44,8 @@ pub(super) enum Verb {
 /// A success of the upstream.
 struct Answer {
     headers: HeaderMap,
-    data: Box<RawValue>,
+    /// `None` when it is not for the session's eyes.
+    data: Option<Box<RawValue>>,
     /// The version that a view of the same answer would have.
     version: std::sync::Arc<str>,
 }
@@ -87,9 +88,24 @@ impl Session {
     }
 
     async fn perform(&self, call: &Call) {
-        match self.exchange(call).await {
+        let outcome = self.exchange(call).await;
+        // What was fetched with one credential is not shown under the next.
+        let is_stranger = !Rc::ptr_eq(&call.viewer, &self.viewer());
+        match outcome {
+            Ok(_) if is_stranger && call.verb == Verb::Read => {
+                let text = "the credential changed while this was under way";
+                let problem = Problem::new(ErrorCode::Unauthorized, text);
+                self.refuse(call.message.id.as_deref(), &problem);
+            }
+            Err(problem) if is_stranger => {
+                let problem = Problem { data: None, ..problem };
+                self.refuse(call.message.id.as_deref(), &problem);
+            }
             Err(problem) => self.refuse(call.message.id.as_deref(), &problem),
-            Ok(answer) => {
+            Ok(mut answer) => {
+                if is_stranger {
+                    answer.data = None;
+                }
                 let created = match call.verb {
                     Verb::Create => location(&answer.headers, &call.uri, &self.host),
                     Verb::Read | Verb::Update | Verb::Delete => None,
@@ -136,7 +152,7 @@ impl Session {
         };
         let etag = head.headers.get(header::ETAG);
         let version = fetch::version(etag, data.get().as_bytes());
-        Ok(Answer { headers: head.headers, data, version })
+        Ok(Answer { headers: head.headers, data: Some(data), version })
     }
 
     fn request(&self, call: &Call) -> Result<Request<RequestBody>, Problem> {
@@ -187,9 +203,9 @@ impl Session {
     fn answer_call(&self, call: &Call, answer: &Answer, created: Option<&str>) {
         let Some(id) = call.message.id.as_deref() else { return };
         let data = match call.verb {
-            Verb::Read | Verb::Create => Some(&*answer.data),
-            Verb::Update if call.message.returns && answer.data.get() != "null" => {
-                Some(&*answer.data)
+            Verb::Read | Verb::Create => answer.data.as_deref(),
+            Verb::Update if call.message.returns => {
+                answer.data.as_deref().filter(|data| data.get() != "null")
             }
             Verb::Update | Verb::Delete => None,
         };
@@ -221,9 +237,7 @@ impl Session {
             // and by an explicit `bind` in its own answer.
             return;
         };
-        // What another credential was shown says nothing about what this one holds.
-        let is_same_viewer = Rc::ptr_eq(&call.viewer, &self.viewer.borrow());
-        if let Some(held) = held.filter(|_| is_new && is_same_viewer) {
+        if let Some(held) = held.filter(|_| is_new) {
             binding.held.replace(Some(held));
         }
         let hub = &self.sessions.services.hub;

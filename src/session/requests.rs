@@ -203,7 +203,7 @@ impl Session {
                 });
             }
             Verdict::Failed(problem) => {
-                if !binding.live.get() {
+                if !binding.live.get() && !binding.waits() {
                     self.sessions.services.hub.leave(binding);
                     self.drop_binding(binding);
                 }
@@ -221,6 +221,12 @@ impl Session {
             let binding = Rc::clone(&self.bindings.borrow()[at]);
             self.sessions.services.hub.leave(&binding);
             self.drop_binding(&binding);
+            for purpose in binding.give_up() {
+                if let Purpose::Bind { id, .. } = purpose {
+                    let problem = Problem::new(ErrorCode::Conflict, "unbound before it was bound");
+                    self.refuse(id.as_deref(), &problem);
+                }
+            }
         }
         self.acknowledge(message.id.as_deref());
     }

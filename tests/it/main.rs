@@ -14,6 +14,7 @@ mod framing;
 mod hop_by_hop;
 mod host;
 mod messages;
+mod model;
 mod pool;
 mod rest;
 mod seed;
