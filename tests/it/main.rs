@@ -7,6 +7,7 @@ mod abort;
 mod auth;
 mod autobind;
 mod bind;
+mod channels;
 mod drain;
 mod errors;
 mod forward;
