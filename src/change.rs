@@ -19,6 +19,10 @@ pub struct Change {
 }
 
 impl Change {
+    pub fn of_everything(settle: Vec<Duration>) -> Self {
+        Self { touches: vec![Touch::Family(PathKey::of("/"))], settle }
+    }
+
     pub fn touches(&self, path: &PathKey) -> bool {
         self.touches.iter().any(|touch| match touch {
             Touch::Path(touched) => touched == path,
@@ -65,7 +69,8 @@ pub fn touched(
         let target_key = PathKey::of(target);
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
             for value in headers.get_all(name) {
-                let named = value.to_str().ok().map(|uri| resolve(uri, target));
+                let text = std::str::from_utf8(value.as_bytes()).ok();
+                let named = text.map(|uri| resolve(uri, target));
                 if let Some(key) = named.filter(|key| *key != target_key) {
                     touches.push(Touch::Family(key));
                 }
@@ -162,6 +167,14 @@ mod tests {
             ("PUT", 412),
         ] {
             assert!(touches(method, "/posts/1", status, None).is_empty(), "{method} {status}");
+        }
+    }
+
+    #[test]
+    fn what_changes_everything_touches_every_path() {
+        let change = Change::of_everything(Vec::new());
+        for path in ["/", "/posts", "/users/7/posts", "/%00", "/é"] {
+            assert!(change.touches(&PathKey::of(path)), "{path}");
         }
     }
 

@@ -13,7 +13,7 @@ pub enum Who {
     Nobody,
 }
 
-/// One `[[channel]]`: the first whose pattern fits decides.
+/// One `[[channel]]`: of those whose pattern fits, the most specific decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// A name, or the beginning of names and `*`.
@@ -26,6 +26,11 @@ impl Rule {
     /// Anyone may do anything on any channel.
     pub fn open() -> Self {
         Self { pattern: "*".into(), subscribe: Who::Anyone, publish: Who::Anyone }
+    }
+
+    /// A name beats a beginning, and a longer beginning a shorter one.
+    fn specificity(&self) -> (bool, usize) {
+        (!self.pattern.ends_with('*'), self.pattern.len())
     }
 
     pub fn fits(&self, channel: &str) -> bool {
@@ -57,7 +62,8 @@ pub fn permit(
     action: Action,
     authenticated: bool,
 ) -> Result<(), Denied> {
-    let rule = rules.iter().find(|rule| rule.fits(channel));
+    let fitting = rules.iter().filter(|rule| rule.fits(channel));
+    let rule = fitting.max_by_key(|rule| rule.specificity());
     let who = rule.map_or(Who::Nobody, |rule| match action {
         Action::Subscribe => rule.subscribe,
         Action::Publish => rule.publish,
@@ -118,15 +124,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_rule_that_fits_decides_and_none_means_no() {
+    fn the_most_specific_rule_that_fits_decides_and_none_means_no() {
         let rule = |pattern: &str, subscribe, publish| Rule {
             pattern: pattern.into(),
             subscribe,
             publish,
         };
         let rules = [
-            rule("/news/secret", Who::Authenticated, Who::Nobody),
             rule("/news/*", Who::Anyone, Who::Authenticated),
+            rule("/news/secret", Who::Authenticated, Who::Nobody),
         ];
         let may = |channel, action, authenticated| permit(&rules, channel, action, authenticated);
         assert_eq!(may("/news/a", Action::Subscribe, false), Ok(()));

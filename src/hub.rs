@@ -265,16 +265,11 @@ impl Hub {
         // After the seats: a change must also reach the views that they opened, since the fetch
         // of such a view starts only when this turn is over, and none is missed.
         let now = Instant::now();
-        for change in &mail.changes {
+        let everything = mail.everything_changed.map(Change::of_everything).map(Arc::new);
+        for change in mail.changes.iter().chain(&everything) {
             self.home.remember(change, now);
             for view in self.home.touched(change) {
                 view.view.borrow_mut().change(now, &change.settle);
-                self.attend(&view);
-            }
-        }
-        if mail.everything_changed {
-            for view in self.home.all() {
-                view.view.borrow_mut().change(now, &[]);
                 self.attend(&view);
             }
         }

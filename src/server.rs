@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -17,12 +17,13 @@ use crate::gate::auth::{self, Authenticator};
 use crate::gate::{self, Gate};
 use crate::hub::mail::Mailbox;
 use crate::route::{Routes, Rule};
-use crate::uri::PathKey;
 use crate::worker::{self, Shared};
 use crate::{channel, gateway, hub, session, upstream};
 
 /// Connections that the kernel keeps for a worker that is busy.
 const BACKLOG: i32 = 1024;
+/// How long a connection is silent before the kernel asks whether the client is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -89,15 +90,12 @@ impl Server {
             Authenticator::new(&options.auth).map_err(|error| invalid(error.to_string()))?;
         let routes = Routes::new(options.routes.clone())
             .map_err(|(number, error)| invalid(format!("route {}: {error}", number + 1)))?;
-        let logouts = options.auth.logout.iter();
-        let logouts = logouts.map(|(method, path)| (method.clone(), PathKey::of(path))).collect();
         let shared = Arc::new(Shared {
             workers: workers.get(),
             gate: Arc::new(gate),
             authenticator: Arc::new(authenticator),
             routes: Arc::new(routes),
             channels: options.channels.clone().into(),
-            logouts,
             refetches: Arc::new(Semaphore::new(options.hub.refetch_concurrency.max(1))),
             mail: (0..workers.get()).map(|_| Mailbox::default()).collect(),
             connections: Connections::new(options.connections, options.connections_per_address),
@@ -177,6 +175,8 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
     socket.set_reuse_port(shared)?;
+    // Inherited by every connection that is accepted.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

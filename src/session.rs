@@ -391,15 +391,18 @@ impl Owner for Session {
     fn answer(&self, binding: &Rc<Binding>, purpose: Purpose, verdict: &Verdict) {
         match purpose {
             Purpose::Bind { id, version } => self.answer_bind(binding, id, version, verdict),
-            Purpose::Autobind => {
-                let failed = matches!(verdict, Verdict::Failed(_));
-                if failed && !binding.live.get() && !binding.waits() {
-                    // The request itself was answered; there is nothing to follow.
+            // The request itself was answered well, so the client takes the URI for bound.
+            Purpose::Autobind if !binding.live.get() => match verdict {
+                Verdict::Live { .. } => {}
+                Verdict::Failed(_) if binding.waits() => {}
+                Verdict::Failed(_) => {
                     self.sessions.services.hub.leave(binding);
                     self.drop_binding(binding);
                     self.send_unbind(binding, Reason::Limit);
                 }
-            }
+                Verdict::Ended(_) => self.send_unbind(binding, Reason::Forbidden),
+            },
+            Purpose::Autobind => {}
             Purpose::Rejudge(reason) => {
                 if matches!(verdict, Verdict::Ended(_)) {
                     self.send_unbind(binding, reason);
@@ -414,6 +417,10 @@ impl Owner for Session {
         }
         self.sessions.services.hub.leave(binding);
         self.drop_binding(binding);
+    }
+
+    fn lapsed(&self, binding: &Rc<Binding>) {
+        self.send_unbind(binding, Reason::Forbidden);
     }
 
     fn overloaded(&self, binding: &Rc<Binding>) {

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::channel;
 use crate::connections::{Connections, Slot};
 use crate::downstream::{Downstream, Speaks};
-use crate::exchange::{Exchange, Logout};
+use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
 use crate::gateway::{self, Gateway, Peer};
@@ -58,7 +58,6 @@ pub(crate) struct Shared {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) channels: Arc<[channel::Rule]>,
-    pub(crate) logouts: Arc<[Logout]>,
     /// Refetches that may still start.
     pub(crate) refetches: Arc<Semaphore>,
     /// One mailbox for each worker.
@@ -123,6 +122,8 @@ async fn tick(number: usize, worker: Rc<Worker>) {
 
 struct Worker {
     shared: Arc<Shared>,
+    /// The worker's own, so that its connections share no lock with another's.
+    drain: CancellationToken,
     http1: http1::Builder,
     http2: http2::Builder<Local>,
     upstream: Rc<Upstream>,
@@ -153,7 +154,7 @@ impl Worker {
             Rc::clone(&hub),
             Arc::clone(&shared.routes),
             via,
-            Arc::clone(&shared.logouts),
+            Arc::clone(&shared.authenticator),
             tasks.clone(),
         ));
         let services = session::Services {
@@ -173,17 +174,17 @@ impl Worker {
         let gateway = Rc::new(Gateway::new(
             &options.gateway,
             Arc::clone(&shared.gate),
-            Arc::clone(&shared.routes),
             exchange,
             Rc::clone(&sessions),
             tasks.clone(),
         ));
         let (http1, http2) = (http1_builder(&options.gateway), http2_builder(&options.gateway));
-        Rc::new(Self { shared, http1, http2, upstream, hub, sessions, gateway, tasks })
+        let drain = shared.drain.child_token();
+        Rc::new(Self { shared, drain, http1, http2, upstream, hub, sessions, gateway, tasks })
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
-        let drain = self.shared.drain.clone();
+        let drain = self.drain.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -220,16 +221,19 @@ impl Worker {
 
     async fn converse(&self, stream: TcpStream, slot: Slot, peer: Peer) -> Result<(), Ended> {
         stream.set_nodelay(true)?;
-        let first_bytes = tokio::time::timeout(
-            self.shared.options.gateway.header_read,
-            Downstream::listen(stream, slot),
-        );
+        let options = &self.shared.options.gateway;
+        let first_bytes = Downstream::listen(stream, slot, options.request_idle);
+        let first_bytes = tokio::time::timeout(options.header_read, first_bytes);
         let heard = tokio::select! {
             heard = first_bytes => heard.map_err(|_| Ended::Silent)??,
-            () = self.shared.drain.cancelled() => return Ok(()),
+            () = self.drain.cancelled() => return Ok(()),
         };
         let Some((speaks, stream)) = heard else {
             return Ok(());
+        };
+        let peer = match speaks {
+            Speaks::Http1 => peer.on(&stream),
+            Speaks::Http2 => peer,
         };
         let (gateway, peer) = (Rc::clone(&self.gateway), Rc::new(peer));
         let service = service_fn(move |request: http::Request<Incoming>| {
@@ -243,7 +247,7 @@ impl Worker {
                 tokio::select! {
                     biased;
                     ended = connection.as_mut() => return ended.map_err(Ended::Http),
-                    () = self.shared.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+                    () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
                 }
                 connection.await.map_err(Ended::Http)
             }
@@ -253,7 +257,7 @@ impl Worker {
                 tokio::select! {
                     biased;
                     ended = connection.as_mut() => return ended.map_err(Ended::Http),
-                    () = self.shared.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+                    () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
                 }
                 connection.await.map_err(Ended::Http)
             }

@@ -4,15 +4,14 @@
 #![allow(clippy::print_stdout, reason = "a program for the terminal says there what to try")]
 
 mod api;
+mod front;
 mod store;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::Parser;
-use http::Method;
-use pogo::route::Rule;
-use pogo::server::Server;
+use pogo::server::{Options, Server};
 use tokio::net::TcpListener;
 
 /// An example REST API with Pogo in front of it.
@@ -61,20 +60,11 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     pogo.drain().map_err(|fault| format!("Pogo ended badly: {fault}"))
 }
 
-/// Everything that this program needs to know of Pogo.
+/// Embedding Pogo: its options, and a server that runs on threads of its own.
 fn start_pogo(listen: SocketAddr, api: SocketAddr) -> std::io::Result<Server> {
-    let mut options = pogo::server::Options { listen, ..Default::default() };
+    let mut options = Options { listen, ..Options::default() };
     options.upstream.origin = api.to_string().parse().map_err(std::io::Error::other)?;
-    // A token is good if the API answers GET /me with it; POST /logout ends its sockets.
-    options.auth.verify = Some("/me".into());
-    options.auth.logout = vec![(Method::POST, "/logout".into())];
-    options.routes = vec![
-        // A user is `/me` for themselves.
-        Rule { path: "/users/{id}".into(), affects: vec!["/me".into()], ..Rule::default() },
-        // Signing in and out changes nothing that can be watched.
-        Rule { path: "/login".into(), realtime: false, ..Rule::default() },
-        Rule { path: "/logout".into(), realtime: false, ..Rule::default() },
-    ];
+    front::configure(&mut options);
     Server::start(options)
 }
 

@@ -16,6 +16,8 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Body;
 
+use crate::uri::PathKey;
+
 pub use options::{Error, Jwt, Options, Secret};
 
 /// Longest token; header lines of this size already are at the limit of many servers.
@@ -84,7 +86,7 @@ impl From<BadToken> for AuthError {
 pub struct Verified {
     /// When the token ends, as the client is told.
     pub expires: u64,
-    /// When Pogo drops it: the same, but for a JWT the leeway later.
+    /// When Pogo drops it: the same, but the leeway later for a JWT that says when it ends.
     pub ends: u64,
     /// A JWT's `sub`.
     pub subject: Option<String>,
@@ -155,7 +157,13 @@ impl Authenticator {
 
     /// Whether a request that the upstream accepted ends the credential it came with.
     pub fn is_logout(&self, method: &Method, path: &str) -> bool {
-        self.logout.iter().any(|(listed, paths)| listed == method && paths.at(path).is_ok())
+        // In the spelling of the request, and as the upstream may understand it.
+        let mut of_method = self.logout.iter().filter(|(listed, _)| listed == method).peekable();
+        if of_method.peek().is_none() {
+            return false;
+        }
+        let key = PathKey::of(path).to_string();
+        of_method.any(|(_, paths)| paths.at(path).is_ok() || paths.at(&key).is_ok())
     }
 
     /// The credential that `token` becomes towards the upstream. The value is marked sensitive.
@@ -235,7 +243,9 @@ impl Authenticator {
             }
             Way::Jwt(checker) => {
                 let claims = checker.check(token, now).await?;
-                (claims.expires, checker.leeway(), claims.subject)
+                // A lifetime counts from our own clock, and needs no leeway.
+                let leeway = if claims.expires.is_some() { checker.leeway() } else { 0 };
+                (claims.expires, leeway, claims.subject)
             }
         };
         let latest = now.saturating_add(LONGEST);
@@ -402,7 +412,7 @@ mod tests {
         let lasts = |expires| Ok(Verified { expires, ends: expires, subject: None });
         let trusting = authenticator(&Options::default());
         assert_eq!(trusting.check_at("opaque", unasked, NOW).await, lasts(NOW + 3600));
-        let checking = authenticator(&with_jwt(0));
+        let checking = authenticator(&with_jwt(30));
         assert_eq!(checking.check_at(&signed(&json!({})), unasked, NOW).await, lasts(NOW + 600));
         let asking = authenticator(&Options { verify: Some("/me".into()), ..Options::default() });
         let answer = async |_| Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()));
@@ -493,6 +503,9 @@ mod tests {
             (Method::POST, "/logout", true),
             (Method::GET, "/logout", false),
             (Method::POST, "/logout/x", false),
+            (Method::POST, "/logout/", true),
+            (Method::POST, "//log%6fut;now", true),
+            (Method::DELETE, "/sessions/a%2Fb", true),
             (Method::DELETE, "/sessions/7", true),
             (Method::DELETE, "/sessions", false),
         ] {

@@ -114,9 +114,6 @@ fn implied_port(scheme: &str) -> Option<u16> {
 /// The parts of `host[:port]`; nothing else may be there, and an empty or impossible port is an
 /// error, not the default.
 fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
-    if text.contains('@') {
-        return None;
-    }
     let authority: Authority = text.parse().ok()?;
     let host = authority.host();
     let port = match text.strip_prefix(host)? {

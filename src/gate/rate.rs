@@ -278,7 +278,11 @@ mod tests {
         for client in known {
             assert_eq!(limiter.spend(client), Ok(()), "{client}");
         }
-        // Nor are most newcomers from elsewhere.
+        // Nor has it a second budget by now.
+        for client in known {
+            assert!(limiter.spend(client).is_err(), "{client}");
+        }
+        // Most newcomers from elsewhere are not touched either.
         let others = (0..100u8)
             .filter(|net| limiter.spend(IpAddr::V4(Ipv4Addr::new(203, *net, 0, 1))).is_ok());
         assert!(others.count() > 50);

@@ -43,10 +43,12 @@ pub(super) async fn fetch(
         Ok(request) => request,
         Err(rejection) => return Answer::NotBindable(Problem::from(&rejection)),
     };
+    let conditional =
+        known.is_some_and(|known| known.etag.is_some() || known.last_modified.is_some());
     let exchange = async {
         let response =
             upstream.send(request).await.map_err(|failure| Problem::from(&failure.into()))?;
-        read(response, known.is_some(), options).await
+        read(response, conditional, options).await
     };
     match tokio::time::timeout(options.fetch_timeout, exchange).await {
         Ok(Ok(answer)) => answer,

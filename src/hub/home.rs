@@ -150,10 +150,6 @@ impl Home {
         }
         found.into_iter().filter_map(|key| views.get(key).cloned()).collect()
     }
-
-    pub(super) fn all(&self) -> Vec<Rc<HomeView>> {
-        self.views.borrow().values().cloned().collect()
-    }
 }
 
 impl HomeView {

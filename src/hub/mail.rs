@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -55,7 +56,8 @@ pub struct Published {
 #[derive(Debug, Default)]
 pub struct Mail {
     pub changes: Vec<Arc<Change>>,
-    pub everything_changed: bool,
+    /// Set when there were more changes than are kept: how long the slowest takes to settle.
+    pub everything_changed: Option<Vec<Duration>>,
     pub seats: Vec<Seat>,
     pub deliveries: Vec<Delivery>,
     pub published: Vec<Published>,
@@ -91,7 +93,10 @@ impl Mailbox {
             if mail.changes.len() < MAX_CHANGES {
                 mail.changes.push(Arc::clone(change));
             } else {
-                mail.everything_changed = true;
+                let settle = mail.everything_changed.get_or_insert_default();
+                if change.settle.iter().max() > settle.iter().max() {
+                    settle.clone_from(&change.settle);
+                }
             }
         }
         self.bell.notify_one();

@@ -24,6 +24,8 @@ pub trait Owner {
     fn answer(&self, binding: &Rc<Binding>, purpose: Purpose, verdict: &Verdict);
     /// The binding is over: nothing more will come for it.
     fn ended(&self, binding: &Rc<Binding>, end: &End);
+    /// What was shown so far may no longer be; a later answer is still waited for.
+    fn lapsed(&self, binding: &Rc<Binding>);
     /// The view's worker cannot take the binding: it is over too.
     fn overloaded(&self, binding: &Rc<Binding>);
 }
@@ -135,7 +137,9 @@ impl Mirror {
                 Verdict::Ended(end) => {
                     if member.waits_beyond(covers) {
                         // Registered after the answer that ended the view: the home asks again.
-                        member.live.set(false);
+                        if member.live.replace(false) {
+                            owner.lapsed(member);
+                        }
                     } else {
                         member.answer(&*owner, covers, verdict);
                         owner.ended(member, end);

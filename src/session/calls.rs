@@ -5,14 +5,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use serde_json::value::RawValue;
 
 use super::Session;
+use crate::audience::Viewer;
 use crate::body::RequestBody;
 use crate::hub::fetch;
-use crate::hub::mirror::Purpose;
+use crate::hub::mirror::{Owner, Purpose};
 use crate::protocol::{ErrorCode, Message, Outgoing, Problem, Status};
+use crate::rejection::Rejection;
 use crate::uri::Uri;
 
 /// The session's calls that wait or run.
@@ -27,6 +29,8 @@ pub(super) struct Call {
     pub(super) verb: Verb,
     pub(super) uri: Uri,
     pub(super) message: Message,
+    /// Who the session was when it asked.
+    pub(super) viewer: Rc<Viewer>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +44,8 @@ pub(super) enum Verb {
 /// A success of the upstream.
 struct Answer {
     headers: HeaderMap,
-    data: Box<RawValue>,
+    /// `None` when it is not for the session's eyes.
+    data: Option<Box<RawValue>>,
     /// The version that a view of the same answer would have.
     version: std::sync::Arc<str>,
 }
@@ -83,9 +88,24 @@ impl Session {
     }
 
     async fn perform(&self, call: &Call) {
-        match self.exchange(call).await {
+        let outcome = self.exchange(call).await;
+        // What was fetched with one credential is not shown under the next.
+        let is_stranger = !Rc::ptr_eq(&call.viewer, &self.viewer());
+        match outcome {
+            Ok(_) if is_stranger && call.verb == Verb::Read => {
+                let text = "the credential changed while this was under way";
+                let problem = Problem::new(ErrorCode::Unauthorized, text);
+                self.refuse(call.message.id.as_deref(), &problem);
+            }
+            Err(problem) if is_stranger => {
+                let problem = Problem { data: None, ..problem };
+                self.refuse(call.message.id.as_deref(), &problem);
+            }
             Err(problem) => self.refuse(call.message.id.as_deref(), &problem),
-            Ok(answer) => {
+            Ok(mut answer) => {
+                if is_stranger {
+                    answer.data = None;
+                }
                 let created = match call.verb {
                     Verb::Create => location(&answer.headers, &call.uri, &self.host),
                     Verb::Read | Verb::Update | Verb::Delete => None,
@@ -98,14 +118,10 @@ impl Session {
 
     async fn exchange(&self, call: &Call) -> Result<Answer, Problem> {
         let services = &self.sessions.services;
-        services
-            .gate
-            .spend_http(self.client.ip)
-            .and_then(|()| services.routes.spend(call.uri.as_str(), self.client.ip))
-            .map_err(|wait| Problem {
-                retry_after: Some(wait.seconds()),
-                ..Problem::new(ErrorCode::RateLimited, "too many requests")
-            })?;
+        services.gate.spend_http(self.client.ip).map_err(|wait| Problem {
+            retry_after: Some(wait.seconds()),
+            ..Problem::new(ErrorCode::RateLimited, "too many requests")
+        })?;
         let request = self.request(call)?;
         let response = services
             .exchange
@@ -113,7 +129,11 @@ impl Session {
             .await
             .map_err(|rejection| Problem::from(&rejection))?;
         let (head, body) = response.into_parts();
-        let bytes = fetch::collect(body, services.hub.options().body_bytes).await?;
+        let options = services.hub.options();
+        let body = fetch::collect(body, options.body_bytes);
+        let bytes = tokio::time::timeout(options.fetch_timeout, body)
+            .await
+            .map_err(|_| Problem::from(&Rejection::UpstreamTimeout("finishing its answer")))??;
         let data = fetch::content(&head.headers, &bytes);
         let is_good = head.status.is_success()
             || (head.status == StatusCode::SEE_OTHER && call.verb == Verb::Create);
@@ -132,7 +152,7 @@ impl Session {
         };
         let etag = head.headers.get(header::ETAG);
         let version = fetch::version(etag, data.get().as_bytes());
-        Ok(Answer { headers: head.headers, data, version })
+        Ok(Answer { headers: head.headers, data: Some(data), version })
     }
 
     fn request(&self, call: &Call) -> Result<Request<RequestBody>, Problem> {
@@ -148,12 +168,14 @@ impl Session {
             Problem::new(ErrorCode::BadRequest, "uri has characters that must be percent-encoded")
         })?;
         let headers = request.headers_mut();
-        for (name, value) in self.viewer.borrow().request_fields() {
+        for (name, value) in call.viewer.request_fields() {
             headers.append(name, value.clone());
         }
-        if call.message.data.is_some() && call.verb != Verb::Read {
-            let json = http::HeaderValue::from_static("application/json");
+        if let Some(data) = call.message.data.as_ref().filter(|_| call.verb != Verb::Read) {
+            let json = HeaderValue::from_static("application/json");
             headers.insert(header::CONTENT_TYPE, json);
+            // A body of known length is not sent in chunks: not every API takes those.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(data.get().len()));
         }
         Ok(request)
     }
@@ -181,9 +203,9 @@ impl Session {
     fn answer_call(&self, call: &Call, answer: &Answer, created: Option<&str>) {
         let Some(id) = call.message.id.as_deref() else { return };
         let data = match call.verb {
-            Verb::Read | Verb::Create => Some(&*answer.data),
-            Verb::Update if call.message.returns && answer.data.get() != "null" => {
-                Some(&*answer.data)
+            Verb::Read | Verb::Create => answer.data.as_deref(),
+            Verb::Update if call.message.returns => {
+                answer.data.as_deref().filter(|data| data.get() != "null")
             }
             Verb::Update | Verb::Delete => None,
         };
@@ -230,16 +252,18 @@ impl Session {
 /// another host is given as it stands: the client cannot bind it here.
 fn location(headers: &HeaderMap, target: &Uri, host: &str) -> Option<String> {
     let location = headers.get(header::LOCATION)?.to_str().ok()?;
-    let rest = location.split_once("://").map(|(_, rest)| rest).or(location.strip_prefix("//"));
-    if let Some(rest) = rest {
-        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let here = authority.eq_ignore_ascii_case(host);
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        return Some(if here { path } else { location.to_owned() });
-    }
-    if location.starts_with('/') {
+    // A reference is resolved against the request's own URI (RFC 3986 §5.2).
+    let base = reqwest::Url::parse(&format!("http://{host}{target}")).ok()?;
+    let resolved = base.join(location).ok()?;
+    let authority = |url: &reqwest::Url| {
+        let host = url.host_str().unwrap_or_default();
+        url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    };
+    if authority(&resolved) != authority(&base) {
         return Some(location.to_owned());
     }
-    let folder = target.path().rfind('/').map_or("/", |at| &target.path()[..=at]);
-    Some(format!("{folder}{location}"))
+    Some(match resolved.query() {
+        Some(query) => format!("{}?{query}", resolved.path()),
+        None => resolved.path().to_owned(),
+    })
 }

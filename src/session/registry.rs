@@ -117,6 +117,7 @@ impl Sessions {
             me: me.clone(),
             _slot: opening.slot,
         });
+        tracing::debug!(session = id, client = %session.client.ip, "socket opened");
         self.all.borrow_mut().insert(id, Rc::clone(&session));
         self.arm(&session);
         session.check_handshake(&opening.headers);

@@ -1,22 +1,40 @@
 //! Sentences through the front door: a real Pogo on a free port, a scripted upstream behind it and
 //! clients that write every byte themselves.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod harness;
 
 mod abort;
+mod auth;
+mod autobind;
 mod bind;
+mod channels;
 mod crowd;
 mod drain;
+mod endings;
 mod errors;
+mod expect;
 mod forward;
 mod framing;
 mod hop_by_hop;
 mod host;
+mod http2;
+mod limits;
+mod load;
+mod messages;
+mod model;
 mod pool;
+mod quickstart;
 mod refetch;
+mod refusals;
+mod rest;
+mod route_rate;
 mod routes;
+mod seed;
 mod slow;
 mod stale;
+mod start;
 mod streaming;
 mod target;
 mod upgrade;

@@ -135,14 +135,11 @@ impl Jwks {
         let turn = tokio::time::timeout(2 * FETCH_TIMEOUT, Arc::clone(&self.turn).lock_owned());
         let turn = turn.await.map_err(|_| unavailable())?;
         // Somebody else's fetch may have ended while this one waited.
-        let known = self.cache.get(now).map(|(set, _)| set);
-        if let Some(set) = known.as_ref().filter(|set| has(set)) {
-            return Ok(Arc::clone(set));
-        }
         if let Some(last) = turn.as_ref()
             && !last.allows_another(now)
         {
-            // The issuer was asked just now: it does not have the key, or could not be reached.
+            // If it brought no such key, the issuer has none.
+            let known = self.cache.get(now).map(|(set, _)| set);
             return known.filter(|_| !last.failed).ok_or_else(unavailable);
         }
         // Its own task, so that a client that leaves does not take the fetch with it.
@@ -214,6 +211,7 @@ async fn download(client: &reqwest::Client, url: reqwest::Url) -> Result<KeySet,
 
 #[cfg(test)]
 mod tests {
+    use super::super::jwt::Checker;
     use super::super::jwt::tests::{NOW, ec, fixture, rsa, sign};
     use super::super::{Authenticator, Jwt, Options, Verified};
     use super::*;
@@ -257,13 +255,17 @@ mod tests {
                 while let Ok((stream, _)) = listener.accept().await {
                     let (answer, asked) = (answer.clone(), asked.clone());
                     let (asks, answers) = (asks.clone(), answers.clone());
-                    let service = service_fn(move |_: Request<hyper::body::Incoming>| {
+                    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+                        let asked_for_keys = request.uri().path() == "/keys";
                         asked.fetch_add(1, Ordering::SeqCst);
                         asks.add_permits(1);
                         let (answer, answers) = (answer.clone(), answers.clone());
                         async move {
                             answers.acquire().await.unwrap().forget();
-                            let (status, body) = answer.lock().unwrap().clone();
+                            let (status, body) = match asked_for_keys {
+                                true => answer.lock().unwrap().clone(),
+                                false => (200, json!({ "keys": [key_one()] }).to_string().into()),
+                            };
                             let response = Response::builder()
                                 .status(status)
                                 .header("location", "/elsewhere")
@@ -299,7 +301,8 @@ mod tests {
         }
 
         async fn is_asked(&self) {
-            self.asks.acquire().await.unwrap().forget();
+            let asked = tokio::time::timeout(Duration::from_secs(10), self.asks.acquire());
+            asked.await.expect("the issuer is asked").unwrap().forget();
         }
 
         fn asked(&self) -> usize {
@@ -377,6 +380,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_token_that_names_no_key_is_tried_with_a_few() {
+        let mut keys = vec![published("other", &rsa(fixture!("rsa2.pem")), RS256); 7];
+        keys.push(key_one());
+        let issuer = Issuer::start(&keys).await;
+        let options = Jwt { jwks_url: Some(issuer.url.clone()), ..Jwt::default() };
+        let token = sign(RS256, &rsa(fixture!("rsa1.pem")), None, &json!({ "exp": NOW + 60 }));
+        let verdict = async || Checker::new(&options).unwrap().check(&token, NOW).await;
+        assert_eq!(verdict().await.unwrap().expires, Some(NOW + 60));
+        keys.insert(0, keys[0].clone());
+        issuer.publish(&keys);
+        let reason = "the token's signature is not valid";
+        assert_eq!(verdict().await, Err(AuthError::unauthorized(reason)));
+    }
+
+    #[tokio::test]
     async fn a_new_key_is_found_at_most_once_a_minute() {
         let issuer = Issuer::start(&[key_one()]).await;
         let (jwks, start) = (issuer.jwks(), Instant::now());
@@ -430,6 +448,30 @@ mod tests {
         issuer.release();
         assert_eq!(knows(&jwks, "one", RS256, start).await, Ok(true));
         assert_eq!(issuer.asked(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_ends_does_not_take_the_turn_with_it() {
+        let issuer = Issuer::start(&[key_one()]).await;
+        issuer.hold();
+        let (jwks, start) = (issuer.jwks(), Instant::now());
+        let worker = tokio::task::spawn_blocking({
+            let (jwks, asks) = (jwks.clone(), issuer.asks.clone());
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.unwrap().block_on(async {
+                    tokio::select! {
+                        _ = knows(&jwks, "one", RS256, start) => panic!("no answer is let out"),
+                        asked = asks.acquire() => asked.unwrap().forget(),
+                    }
+                });
+            }
+        });
+        worker.await.unwrap();
+        issuer.release();
+        assert_eq!(knows(&jwks, "one", RS256, after(start, 4)).await, Err(()));
+        assert_eq!(knows(&jwks, "one", RS256, after(start, 5)).await, Ok(true));
+        assert_eq!(issuer.asked(), 2);
     }
 
     #[tokio::test]

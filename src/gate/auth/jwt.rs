@@ -194,10 +194,6 @@ impl Key {
         if operations.is_some_and(|list| !list.contains(&KeyOperations::Verify)) {
             return None;
         }
-        // A secret that is published is none.
-        if matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_)) {
-            return None;
-        }
         let decoding = DecodingKey::from_jwk(jwk).ok()?;
         let mut key = Key::asymmetric(common.key_id.clone(), decoding).ok()?;
         if let Some(only) = common.key_algorithm {
@@ -210,6 +206,7 @@ impl Key {
     fn asymmetric(id: Option<String>, decoding: DecodingKey) -> Result<Self, Error> {
         let point = || decoding.try_get_as_bytes().map_or(0, <[u8]>::len);
         let algorithms = match decoding.family() {
+            // A secret that is published is none.
             AlgorithmFamily::Hmac => return Err(Error::PublicKey),
             AlgorithmFamily::Rsa => {
                 let jwk = Jwk::from_decoding_key(&decoding, None).map_err(|_| Error::PublicKey)?;

@@ -109,16 +109,10 @@ fn expiry(body: &[u8], pointer: &str) -> Result<Option<u64>, &'static str> {
     let seconds = match body.pointer(pointer) {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Number(number)) => number.as_f64(),
-        Some(Value::String(text)) => number(text),
+        Some(Value::String(text)) => text.parse().ok(),
         Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => None,
     };
     seconds.filter(|seconds| seconds.is_finite()).map(whole).map(Some).ok_or("no Unix time")
-}
-
-/// `1400382523` or `1400382523.5`; not what else a float may be spelled like.
-fn number(text: &str) -> Option<f64> {
-    let spelled = text.bytes().all(|byte| byte.is_ascii_digit() || b"-.".contains(&byte));
-    text.parse().ok().filter(|_| spelled)
 }
 
 fn verify_path(path: &str) -> Result<PathAndQuery, Error> {

@@ -26,6 +26,8 @@ struct State {
     next: u64,
     seen: Vec<Seen>,
     rules: VecDeque<Rule>,
+    /// Beginnings of the next requests whose answers are held back.
+    holds: Vec<String>,
     /// Answers that wait to be let go.
     held: usize,
     released: u64,
@@ -85,9 +87,6 @@ type Answering = Box<dyn FnMut(&Seen, Option<Reply>) -> Option<Reply> + Send>;
 struct Rule {
     line: String,
     answer: Answering,
-    /// Answer only when let go.
-    hold: bool,
-    once: bool,
 }
 
 impl Api {
@@ -130,28 +129,33 @@ impl Api {
         line: &str,
         answer: impl FnMut(&Seen, Option<Reply>) -> Option<Reply> + Send + 'static,
     ) {
-        let rule = Rule { line: line.into(), answer: Box::new(answer), hold: false, once: false };
+        let rule = Rule { line: line.into(), answer: Box::new(answer) };
         self.state().rules.push_front(rule);
     }
 
     /// The next request that begins with `line` gets the answer that is right when it arrives, but
     /// only after [`Api::release`].
     pub fn hold(&self, line: &str) {
-        let answer = Box::new(|_: &Seen, reply| reply);
-        let rule = Rule { line: line.into(), answer, hold: true, once: true };
-        self.state().rules.push_front(rule);
+        self.state().holds.push(line.into());
     }
 
     /// As [`Api::hold`], but the answer is `reply`.
     pub fn hold_with(&self, line: &str, reply: Reply) {
-        let answer = Box::new(move |_: &Seen, _| Some(reply.clone()));
-        let rule = Rule { line: line.into(), answer, hold: true, once: true };
-        self.state().rules.push_front(rule);
+        let mut reply = Some(reply);
+        self.on(line, move |_, usual| reply.take().or(usual));
+        self.hold(line);
     }
 
     /// Forgets every rule made by [`Api::on`] and [`Api::hold`].
     pub fn be_normal(&self) {
-        self.state().rules.clear();
+        let mut state = self.state();
+        state.rules.clear();
+        state.holds.clear();
+    }
+
+    /// Forgets what was to be held and has not come.
+    pub fn be_calm(&self) {
+        self.state().holds.clear();
     }
 
     /// Waits until an answer is being held.
@@ -224,17 +228,12 @@ impl Api {
         state.most_concurrent = state.most_concurrent.max(state.concurrent);
         let mut reply = Some(state.usual(seen));
         let line = seen.line();
-        let mut hold = false;
-        if let Some(at) = state.rules.iter().position(|rule| line.starts_with(&rule.line)) {
-            let rule = &mut state.rules[at];
+        if let Some(rule) = state.rules.iter_mut().find(|rule| line.starts_with(&rule.line)) {
             reply = (rule.answer)(seen, reply);
-            hold = rule.hold;
-            if rule.once {
-                state.rules.remove(at);
-            }
         }
         self.shared.changed.notify_all();
-        if hold {
+        if let Some(at) = state.holds.iter().rposition(|hold| line.starts_with(hold)) {
+            state.holds.remove(at);
             state.held += 1;
             let before = state.released;
             self.shared.changed.notify_all();

@@ -99,6 +99,18 @@ impl Wire {
         socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
+    /// Whether the head of an answer has come; does not wait.
+    pub fn has_answer(&mut self) -> bool {
+        let mut bytes = [0; 4096];
+        self.stream.set_nonblocking(true).unwrap();
+        if let Ok(count) = self.stream.read(&mut bytes) {
+            assert_ne!(count, 0, "the connection ended without an answer");
+            self.ahead.extend_from_slice(&bytes[..count]);
+        }
+        self.stream.set_nonblocking(false).unwrap();
+        self.ahead.windows(4).any(|window| window == b"\r\n\r\n")
+    }
+
     /// The head of the next message.
     pub fn head(&mut self) -> Message {
         let head = self.until(b"\r\n\r\n");
