@@ -2,6 +2,7 @@
 //! clients that write every byte themselves.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::needless_pass_by_value, reason = "a JSON literal reads best where it is passed")]
 
 mod harness;
 

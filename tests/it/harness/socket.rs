@@ -141,28 +141,10 @@ impl Socket {
         if self.events.is_empty() { self.receive() } else { self.events.remove(0) }
     }
 
-    /// Reads events until one is `wanted`; gives those before it.
-    pub fn until(&mut self, wanted: &Value) -> Vec<Value> {
-        let mut before = Vec::new();
-        loop {
-            let event = self.event();
-            if event == *wanted {
-                return before;
-            }
-            before.push(event);
-        }
-    }
-
     /// Asserts that nothing was sent: a round trip through the same outbox brings no event.
     pub fn assert_silent(&mut self) {
         self.must(json!({"event": "ping"}));
         assert_eq!(self.events, Vec::<Value>::new());
-    }
-
-    /// Events that were kept, without waiting for more than a round trip.
-    pub fn drain_events(&mut self) -> Vec<Value> {
-        self.must(json!({"event": "ping"}));
-        std::mem::take(&mut self.events)
     }
 
     /// The next frame, whatever it is.
