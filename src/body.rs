@@ -3,18 +3,25 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
+use crate::downstream::Framing;
 use crate::headers;
 
 /// The least average pace of a client's body over each window, in bytes per second: below it a
 /// connection is being held open rather than used.
 const LEAST_BYTES_PER_SECOND: u64 = 8;
+
+/// How long a client that asked whether to send its body is left without an answer by the upstream:
+/// some never give one, and clients do not wait for ever either (RFC 9110 §10.1.1).
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a client did wrong while it sent a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,11 +66,17 @@ pub struct Progress {
     taken: Cell<Option<Instant>>,
     /// The upstream wants more and the client has not sent it.
     awaits_client: Cell<bool>,
+    /// The head of the answer is here.
+    answered: Cell<bool>,
 }
 
 impl Progress {
     pub fn fault(&self) -> Option<Fault> {
         self.fault.get()
+    }
+
+    pub(crate) fn answered(&self) {
+        self.answered.set(true);
     }
 
     pub(crate) fn last_taken(&self) -> Option<Instant> {
@@ -85,8 +98,12 @@ pub enum RequestBody {
 
 impl RequestBody {
     /// Takes a client's body in, unless it has none.
-    pub fn incoming(body: Incoming, limits: Limits) -> Self {
-        if body.is_end_stream() { Self::Empty } else { Self::Incoming(Upload::new(body, limits)) }
+    pub fn incoming(body: Incoming, limits: Limits, framing: &Arc<Framing>) -> Self {
+        if body.is_end_stream() {
+            Self::Empty
+        } else {
+            Self::Incoming(Upload::new(body, limits, Arc::clone(framing)))
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -95,6 +112,22 @@ impl RequestBody {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(_) => false,
         }
+    }
+
+    /// Leaves the client's body alone until the returned handle is notified, or nobody has for a
+    /// while; and for good once the answer is here. A client that asked first is thereby not told
+    /// to send what nobody will read.
+    pub(crate) fn hold(&mut self) -> Option<Arc<Notify>> {
+        let Self::Incoming(upload) = self else {
+            return None;
+        };
+        let asked_for = Arc::new(Notify::new());
+        let asked = Arc::clone(&asked_for);
+        upload.hold = Some(Box::pin(async move {
+            // Told or not, the body is sent now.
+            tokio::time::timeout(CONTINUE_TIMEOUT, asked.notified()).await.unwrap_or_default();
+        }));
+        Some(asked_for)
     }
 
     pub(crate) fn progress(&self) -> Option<Rc<Progress>> {
@@ -145,21 +178,44 @@ impl Body for RequestBody {
 }
 
 /// A client's body as it arrives.
-#[derive(Debug)]
 pub struct Upload {
     inner: Incoming,
     limits: Limits,
     total: u64,
     pace: Pace,
     progress: Rc<Progress>,
+    /// Told when the last of the body has been read.
+    framing: Arc<Framing>,
+    hold: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upload").field("progress", &self.progress).finish_non_exhaustive()
+    }
 }
 
 impl Upload {
-    fn new(inner: Incoming, limits: Limits) -> Self {
-        Self { inner, limits, total: 0, pace: Pace::new(limits.window), progress: Rc::default() }
+    fn new(inner: Incoming, limits: Limits, framing: Arc<Framing>) -> Self {
+        Self {
+            inner,
+            limits,
+            total: 0,
+            pace: Pace::new(limits.window),
+            progress: Rc::default(),
+            framing,
+            hold: None,
+        }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if let Some(hold) = &mut self.hold {
+            if self.progress.answered.get() {
+                return Poll::Pending;
+            }
+            ready!(hold.as_mut().poll(cx));
+            self.hold = None;
+        }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         self.progress.awaits_client.set(polled.is_pending());
         if polled.is_pending() {
@@ -168,7 +224,10 @@ impl Upload {
         }
         self.progress.taken.set(Some(Instant::now()));
         match ready!(polled) {
-            None => Poll::Ready(None),
+            None => {
+                self.framing.expect_head();
+                Poll::Ready(None)
+            }
             Some(Err(error)) => self.fail(fault_of(&error)),
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -176,6 +235,9 @@ impl Upload {
                 self.total += bytes;
                 if self.limits.bytes > 0 && self.total > self.limits.bytes {
                     return self.fail(Fault::TooLarge);
+                }
+                if self.inner.is_end_stream() {
+                    self.framing.expect_head();
                 }
                 Poll::Ready(Some(Ok(headers::only_lawful_trailers(frame))))
             }
@@ -282,7 +344,7 @@ mod tests {
         for _ in 0..60 {
             let wait = tokio::time::timeout(Duration::from_secs(1), too_slow(&mut pace));
             assert!(wait.await.is_err());
-            pace.arrived(LEAST_BYTES_PER_SECOND);
+            pace.arrived(2 * LEAST_BYTES_PER_SECOND);
         }
     }
 

@@ -94,6 +94,10 @@ impl Exchange {
         request: Request<RequestBody>,
         client: &ClientAddress,
     ) -> Result<Request<RequestBody>, Rejection> {
+        let target = request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+        self.routes
+            .spend(target, client.ip)
+            .map_err(|wait| Rejection::RateLimited { retry_after: wait.retry })?;
         let (mut parts, body) = request.into_parts();
         let (via, host) = (self.via.as_ref(), self.upstream.host());
         headers::to_upstream(&mut parts, !body.is_empty(), client, via, host)?;

@@ -8,14 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{Method, Request, Response, Uri, request};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Limits;
 use crate::connections::Slot;
-use crate::downstream::Downstream;
+use crate::downstream::{Downstream, Framing};
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
 use crate::gate::Gate;
 use crate::headers::{self, ClientAddress};
@@ -30,7 +30,8 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// For a request's head; and for the wait between two requests.
     pub header_read: Duration,
-    /// The window over which a body must keep a least pace of 8 bytes per second.
+    /// The window over which a body must keep a least pace of 8 bytes per second; and how long a
+    /// client may take nothing of an answer.
     pub request_idle: Duration,
     /// The largest body of a request; 0 is no limit.
     pub body_bytes: u64,
@@ -61,19 +62,28 @@ impl Default for Options {
 pub struct Peer {
     address: ClientAddress,
     trusted: bool,
+    framing: Arc<Framing>,
 }
 
 impl Peer {
     pub fn new(peer: SocketAddr, gate: &Gate) -> Self {
         let address = ClientAddress::direct(peer);
         let trusted = gate.trusts(address.ip);
-        Self { address, trusted }
+        Self { address, trusted, framing: Arc::default() }
+    }
+
+    /// The same, with the framing of what arrives on the connection.
+    pub(crate) fn on(self, stream: &Downstream) -> Self {
+        Self { framing: stream.framing(), ..self }
     }
 
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted
     }
 }
+
+/// What the line for each request is logged as, so that a filter can tell it from the others.
+pub const ACCESS_LOG: &str = "pogo::access";
 
 /// One worker's front: what every request of its connections goes through.
 pub struct Gateway {
@@ -110,13 +120,16 @@ impl Gateway {
         peer: Rc<Peer>,
     ) -> Response<ResponseBody> {
         let (method, target) = (request.method().clone(), request.uri().clone());
-        match self.answer(request, &peer).await {
+        let response = match self.answer(request, &peer).await {
             Ok(response) => response,
             Err(rejection) => {
                 log(&rejection, &method, &target, &peer);
                 rejection.into_response().map(ResponseBody::from)
             }
-        }
+        };
+        let (path, status) = (target.path(), response.status().as_u16());
+        tracing::info!(target: ACCESS_LOG, %method, path, status, client = %peer.address.ip, "request");
+        response
     }
 
     async fn answer(
@@ -125,6 +138,13 @@ impl Gateway {
         peer: &Peer,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let (mut parts, body) = request.into_parts();
+        let two_lengths = peer.framing.take_two_lengths();
+        if !body.is_end_stream() {
+            peer.framing.ignore();
+        }
+        if two_lengths {
+            return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
+        }
         let behind = peer.trusted.then(|| self.behind(peer, &parts));
         let client = behind.as_ref().unwrap_or(&peer.address);
         self.gate.admit(client.ip).map_err(|_| Rejection::Forbidden("this address is refused"))?;
@@ -138,7 +158,7 @@ impl Gateway {
             return Box::pin(self.websocket(parts, upgrade, client)).await;
         }
         self.fits(&parts)?;
-        let body = RequestBody::incoming(body, self.limits);
+        let body = RequestBody::incoming(body, self.limits, &peer.framing);
         self.exchange.run(Request::from_parts(parts, body), client).await
     }
 

@@ -143,11 +143,7 @@ pub fn to_upstream(
     remove_hop_by_hop(&mut parts.headers, &found, te_trailers);
     let headers = &mut parts.headers;
     if found.expect {
-        let expected = headers.remove(EXPECT);
-        let lawful = expected.is_some_and(|e| e.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        if !lawful {
-            return Err(Rejection::ExpectationFailed);
-        }
+        settle_expectation(headers, has_body)?;
     }
     if found.cookies > 1 && parts.version == Version::HTTP_2 {
         join_cookies(headers);
@@ -273,6 +269,27 @@ fn settle_framing(
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     Ok(())
+}
+
+/// RFC 9110 §10.1.1: the one expectation there is passes on, if there is a body to wait with.
+fn settle_expectation(headers: &mut HeaderMap, has_body: bool) -> Result<(), Rejection> {
+    if !headers.get_all(EXPECT).iter().all(|expected| is_continue(expected)) {
+        return Err(Rejection::ExpectationFailed);
+    }
+    headers.remove(EXPECT);
+    if has_body {
+        headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
+    }
+    Ok(())
+}
+
+/// Whether a client waits to be told to send its body.
+pub fn awaits_continue(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(is_continue)
+}
+
+fn is_continue(expected: &HeaderValue) -> bool {
+    expected.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
 /// RFC 9110 §8.6: such a request without a body says `Content-Length: 0`.

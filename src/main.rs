@@ -10,9 +10,12 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use pogo::config::{self, Given, Log, LogFormat, LogLevel, Sources};
+use pogo::gateway::ACCESS_LOG;
 use pogo::server::{Options, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The command line or the configuration is wrong (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIGURATION: u8 = 64;
@@ -149,13 +152,16 @@ fn start_log(log: Log) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let access = if log.access { LevelFilter::INFO } else { LevelFilter::OFF };
+    let filter = Targets::new().with_default(level).with_target(ACCESS_LOG, access);
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => {
             let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(colours).init();
+            registry.with(lines.with_ansi(colours)).init();
         }
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
     }
 }
 
@@ -172,7 +178,7 @@ async fn until_signalled(options: Options) -> Result<ExitCode, String> {
     tokio::select! {
         ended = drained => match ended {
             Ok(Ok(())) => Ok(ExitCode::SUCCESS),
-            Ok(Err(error)) => Err(format!("the drain failed: {error}")),
+            Ok(Err(error)) => Err(format!("a worker failed: {error}")),
             Err(error) => Err(format!("the drain failed: {error}")),
         },
         // Not a return: the runtime would wait for the drain's thread.

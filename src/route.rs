@@ -1,8 +1,12 @@
 //! Which policy a path has (matchit): the most specific `[[route]]` wins.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::gate::rate::{Limiter, Wait};
 use crate::units::Rate;
+use crate::uri::Uri;
 
 /// Whose eyes a route's resources are fetched with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,6 +71,8 @@ pub struct Routes {
     rules: Vec<Rule>,
     router: matchit::Router<usize>,
     implied: Rule,
+    /// One for each rule with a rate, by the rule's number; empty when none has.
+    limiters: Arc<[Option<Limiter>]>,
 }
 
 /// A path's rule, with the parameters that its pattern took from the path.
@@ -83,29 +89,58 @@ impl Routes {
         for (number, rule) in rules.iter().enumerate() {
             router.insert(rule.path.as_str(), number).map_err(|error| (number, error))?;
         }
-        Ok(Self { rules, router, implied: Rule::default() })
+        let limiter = |rule: &Rule| rule.rate.map(Limiter::new);
+        let limited = rules.iter().any(|rule| rule.rate.is_some());
+        let limiters = if limited { rules.iter().map(limiter).collect() } else { [].into() };
+        Ok(Self { rules, router, implied: Rule::default(), limiters })
     }
 
     /// The rule of a request target; its query does not count.
     pub fn of<'r>(&'r self, target: &str) -> Route<'r> {
-        let path = target.split('?').next().unwrap_or_default();
-        if self.rules.is_empty() {
-            return Route { rule: &self.implied, params: Vec::new() };
-        }
-        let trimmed = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
-        match self.router.at(path).or_else(|_| self.router.at(trimmed)) {
-            Ok(found) => Route {
+        match self.find(target) {
+            Some(found) => Route {
                 rule: &self.rules[*found.value],
                 params: found.params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             },
-            Err(_) => Route { rule: &self.implied, params: Vec::new() },
+            None => Route { rule: &self.implied, params: Vec::new() },
         }
+    }
+
+    /// Spends one of the requests that `client` may make on the target's route.
+    pub fn spend(&self, target: &str, client: IpAddr) -> Result<(), Wait> {
+        if self.limiters.is_empty() {
+            return Ok(());
+        }
+        // However the path is spelt, it is the same budget.
+        let canonical = Uri::parse(target).ok();
+        let target = canonical.as_ref().map_or(target, Uri::as_str);
+        let limiter = self.find(target).and_then(|found| self.limiters.get(*found.value)?.as_ref());
+        limiter.map_or(Ok(()), |limiter| limiter.spend(client))
+    }
+
+    /// Forgets budgets that are full again; to be called now and then.
+    pub fn sweep(&self) {
+        self.limiters.iter().flatten().for_each(Limiter::sweep);
+    }
+
+    fn find<'r, 't>(&'r self, target: &'t str) -> Option<matchit::Match<'r, 't, &'r usize>> {
+        if self.rules.is_empty() {
+            return None;
+        }
+        let path = target.split('?').next().unwrap_or_default();
+        let trimmed = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
+        self.router.at(path).or_else(|_| self.router.at(trimmed)).ok()
     }
 }
 
 impl Default for Routes {
     fn default() -> Self {
-        Self { rules: Vec::new(), router: matchit::Router::new(), implied: Rule::default() }
+        Self {
+            rules: Vec::new(),
+            router: matchit::Router::new(),
+            implied: Rule::default(),
+            limiters: [].into(),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,8 @@ use crate::{channel, gateway, hub, session, upstream};
 
 /// Connections that the kernel keeps for a worker that is busy.
 const BACKLOG: i32 = 1024;
+/// How long a connection is silent before the kernel asks whether the client is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -175,6 +177,8 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
     socket.set_reuse_port(shared)?;
+    // Inherited by every connection that is accepted.
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

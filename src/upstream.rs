@@ -15,12 +15,16 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::body::{Fault, Progress, RequestBody};
 use crate::headers;
 use pool::{Broken, Lease, Live, Pool};
+
+/// How long a connection is silent before the kernel asks whether the other end is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -135,17 +139,20 @@ impl Upstream {
             .map_err(|pool::Full| Failure::unseen(Kind::Busy))?;
         let progress = request.body().progress();
         let mut request = request;
+        if headers::awaits_continue(request.headers()) {
+            relay_continue(&mut request);
+        }
         while let Some(mut live) = self.pool.take() {
             let copy = repeatable(&request).then(|| copy_of(&request));
             match self.answer(&mut live, request, progress.as_deref()).await {
                 Ok(answer) => return Ok(stream(answer, Lease::new(live, permit))),
-                Err(Attempt::Broken(Broken { unwritten: Some(again), .. })) => request = again,
-                Err(Attempt::Broken(broken)) => match copy {
-                    Some(copy) if !live.heard() => {
+                Err(Attempt::Broken(broken)) => match (*broken, copy) {
+                    (Broken { unwritten: Some(again), .. }, _) => request = again,
+                    (_, Some(copy)) if !live.heard() => {
                         request = copy;
                         break;
                     }
-                    _ => return Err(failure(broken, progress.as_deref())),
+                    (broken, _) => return Err(failure(broken, progress.as_deref())),
                 },
                 Err(Attempt::TimedOut) => return Err(Failure::seen(Kind::ResponseTimeout)),
             }
@@ -153,7 +160,7 @@ impl Upstream {
         let mut live = self.open().await?;
         match self.answer(&mut live, request, progress.as_deref()).await {
             Ok(answer) => Ok(stream(answer, Lease::new(live, permit))),
-            Err(Attempt::Broken(broken)) => Err(failure(broken, progress.as_deref())),
+            Err(Attempt::Broken(broken)) => Err(failure(*broken, progress.as_deref())),
             Err(Attempt::TimedOut) => Err(Failure::seen(Kind::ResponseTimeout)),
         }
     }
@@ -196,10 +203,14 @@ impl Upstream {
         request: Request<RequestBody>,
         progress: Option<&Progress>,
     ) -> Result<Response<Incoming>, Attempt> {
-        within(self.options.response_timeout, progress, live.send(request))
+        let answer = within(self.options.response_timeout, progress, live.send(request))
             .await
             .ok_or(Attempt::TimedOut)?
-            .map_err(Attempt::Broken)
+            .map_err(|broken| Attempt::Broken(Box::new(broken)))?;
+        if let Some(progress) = progress {
+            progress.answered();
+        }
+        Ok(answer)
     }
 
     async fn open(&self) -> Result<Live, Failure> {
@@ -215,15 +226,22 @@ impl Upstream {
             .await
             .map_err(|_| Failure::unseen(Kind::ConnectTimeout))?
             .map_err(|error| Failure::unseen(Kind::Connect(error)))?;
-        stream.set_nodelay(true).map_err(|error| Failure::unseen(Kind::Connect(error)))?;
+        prepare(&stream).map_err(|error| Failure::unseen(Kind::Connect(error)))?;
         Ok(stream)
     }
 }
 
 #[derive(Debug)]
 enum Attempt {
-    Broken(Broken),
+    Broken(Box<Broken>),
     TimedOut,
+}
+
+fn prepare(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    // An answer may pause for as long as it likes, but not because its sender is gone.
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 /// `host` and `port`, as the resolver takes them: an IPv6 address without its brackets.
@@ -231,6 +249,17 @@ fn address_of(origin: &Authority) -> (&str, u16) {
     let host = origin.host();
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     (host, origin.port_u16().unwrap_or(80))
+}
+
+/// Lets the client send its body when the upstream says so.
+fn relay_continue(request: &mut Request<RequestBody>) {
+    if let Some(asked_for) = request.body_mut().hold() {
+        hyper::ext::on_informational(request, move |interim| {
+            if interim.status() == http::StatusCode::CONTINUE {
+                asked_for.notify_one();
+            }
+        });
+    }
 }
 
 /// RFC 9110 §9.2.2, and nothing that could have been consumed by the first attempt.

@@ -268,8 +268,14 @@ fn closed(frame: Option<CloseFrame>) -> End {
     match code {
         // Of this client's own making, or decided about it: the next connection ends alike.
         1002 | 1003 | 1007..=1010 | 4400 | 4401 | 4403 => End::Refused(said),
-        _ => End::Lost(said, None),
+        _ => End::Lost(said, asked_wait(&frame.reason)),
     }
+}
+
+/// How long a server that goes away asks to be left alone: `going away; retry_after=3`.
+fn asked_wait(reason: &str) -> Option<Duration> {
+    let (_, seconds) = reason.split_once("retry_after=")?;
+    seconds.parse().ok().map(Duration::from_secs)
 }
 
 async fn send(socket: &mut Socket, message: Message) -> Result<(), End> {

@@ -113,12 +113,15 @@ async fn tick(number: usize, worker: Rc<Worker>) {
         }
         if number == 0 && count % GATE_TICKS == 0 {
             worker.shared.gate.sweep();
+            worker.shared.routes.sweep();
         }
     }
 }
 
 struct Worker {
     shared: Arc<Shared>,
+    /// The worker's own, so that its connections share no lock with another's.
+    drain: CancellationToken,
     http1: http1::Builder,
     http2: http2::Builder<Local>,
     upstream: Rc<Upstream>,
@@ -173,11 +176,12 @@ impl Worker {
             tasks.clone(),
         ));
         let (http1, http2) = (http1_builder(&options.gateway), http2_builder(&options.gateway));
-        Rc::new(Self { shared, http1, http2, upstream, hub, sessions, gateway, tasks })
+        let drain = shared.drain.child_token();
+        Rc::new(Self { shared, drain, http1, http2, upstream, hub, sessions, gateway, tasks })
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
-        let drain = self.shared.drain.clone();
+        let drain = self.drain.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -214,16 +218,19 @@ impl Worker {
 
     async fn converse(&self, stream: TcpStream, slot: Slot, peer: Peer) -> Result<(), Ended> {
         stream.set_nodelay(true)?;
-        let first_bytes = tokio::time::timeout(
-            self.shared.options.gateway.header_read,
-            Downstream::listen(stream, slot),
-        );
+        let options = &self.shared.options.gateway;
+        let first_bytes = Downstream::listen(stream, slot, options.request_idle);
+        let first_bytes = tokio::time::timeout(options.header_read, first_bytes);
         let heard = tokio::select! {
             heard = first_bytes => heard.map_err(|_| Ended::Silent)??,
-            () = self.shared.drain.cancelled() => return Ok(()),
+            () = self.drain.cancelled() => return Ok(()),
         };
         let Some((speaks, stream)) = heard else {
             return Ok(());
+        };
+        let peer = match speaks {
+            Speaks::Http1 => peer.on(&stream),
+            Speaks::Http2 => peer,
         };
         let (gateway, peer) = (Rc::clone(&self.gateway), Rc::new(peer));
         let service = service_fn(move |request: http::Request<Incoming>| {
@@ -237,7 +244,7 @@ impl Worker {
                 tokio::select! {
                     biased;
                     ended = connection.as_mut() => return ended.map_err(Ended::Http),
-                    () = self.shared.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+                    () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
                 }
                 connection.await.map_err(Ended::Http)
             }
@@ -247,7 +254,7 @@ impl Worker {
                 tokio::select! {
                     biased;
                     ended = connection.as_mut() => return ended.map_err(Ended::Http),
-                    () = self.shared.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+                    () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
                 }
                 connection.await.map_err(Ended::Http)
             }

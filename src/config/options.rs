@@ -3,16 +3,13 @@
 
 use std::time::Duration;
 
-use http::Method;
-use jsonwebtoken::DecodingKey;
+use http::header;
 
-use super::Loaded;
-use super::check::Family;
 use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::sections::{self, Config};
-use super::words;
-use crate::gate::auth::{self, Secret};
+use super::{Loaded, words};
+use crate::gate::auth::{self, Authenticator, Jwt, Secret};
 use crate::units::Interval;
 use crate::{channel, gate, gateway, hub, route, server, session, upstream};
 
@@ -20,35 +17,23 @@ impl Loaded {
     /// Reads the files that the configuration names, and hands each module its part.
     pub fn into_options(self) -> Result<(server::Options, sections::Log), Fault> {
         let Self { config, document } = self;
-        let (gateway, session) = (gateway(&config), session(&config.websocket));
-        let (gate, hub) = (gate(&config), hub(&config));
-        let Config { listen, upstream, workers, timeouts, limits, auth, log, .. } = config;
-        let origin = upstream.ok_or_else(|| document.no_upstream())?.0;
+        let auth = auth(&config.auth, &document)?;
         let server = server::Options {
-            listen: listen.0,
-            workers,
-            connections: limits.connections,
-            connections_per_address: limits.connections_per_address,
-            drain: timeouts.drain.0,
-            upstream: upstream::Options {
-                origin,
-                connect_timeout: timeouts.upstream_connect.0,
-                response_timeout: timeouts.upstream_response.0,
-                idle_timeout: timeouts.upstream_idle.0,
-                connections: limits.upstream_connections,
-                header_bytes: limits.header_bytes.0,
-                // The upstream is trusted further than a client.
-                headers: limits.headers.max(256),
-            },
-            gateway,
-            gate,
-            auth: self::auth(auth, &document)?,
-            session,
-            hub,
+            listen: config.listen.0,
+            workers: config.workers,
+            connections: config.limits.connections,
+            connections_per_address: config.limits.connections_per_address,
+            drain: config.timeouts.drain.0,
+            gateway: gateway(&config),
+            upstream: upstream(&config, &document)?,
+            gate: gate(&config),
+            auth,
+            session: session(&config.websocket),
+            hub: hub(&config),
             routes: config.routes.into_iter().map(rule).collect(),
             channels: config.channels.into_iter().map(channel).collect(),
         };
-        Ok((server, log))
+        Ok((server, config.log))
     }
 }
 
@@ -56,12 +41,26 @@ fn gateway(config: &Config) -> gateway::Options {
     gateway::Options {
         header_read: config.timeouts.header_read.0,
         request_idle: config.timeouts.request_idle.0,
-        body_bytes: config.limits.body_bytes.0 as u64,
+        body_bytes: u64::try_from(config.limits.body_bytes.0).unwrap_or(u64::MAX),
         header_bytes: config.limits.header_bytes.0,
         headers: config.limits.headers,
         via: Some(config.via.0.clone()).filter(|via| !via.is_empty()),
         websocket_path: config.websocket.path.0.clone(),
     }
+}
+
+fn upstream(config: &Config, document: &Document) -> Result<upstream::Options, Fault> {
+    let origin = config.upstream.as_ref().ok_or_else(|| document.no_upstream())?;
+    Ok(upstream::Options {
+        origin: origin.0.clone(),
+        connect_timeout: config.timeouts.upstream_connect.0,
+        response_timeout: config.timeouts.upstream_response.0,
+        idle_timeout: config.timeouts.upstream_idle.0,
+        connections: config.limits.upstream_connections,
+        header_bytes: config.limits.header_bytes.0,
+        // The upstream is trusted further than a client.
+        headers: config.limits.headers.max(256),
+    })
 }
 
 fn gate(config: &Config) -> gate::Options {
@@ -77,11 +76,8 @@ fn gate(config: &Config) -> gate::Options {
     }
 }
 
+/// `formats` is not passed on: the one format there is is always spoken.
 fn session(websocket: &sections::WebSocket) -> session::Options {
-    // The one format that there is; the list is there for those to come.
-    let [sections::Format::Json, ..] = websocket.formats[..] else {
-        return session::Options::default();
-    };
     session::Options {
         path: websocket.path.0.clone(),
         message_bytes: websocket.message_bytes.0,
@@ -97,92 +93,106 @@ fn session(websocket: &sections::WebSocket) -> session::Options {
 
 fn hub(config: &Config) -> hub::Options {
     let views = &config.views;
-    let configured = views.credential_headers.iter().chain([&config.auth.header]);
+    // The hub knows of these two by itself; the header that `auth` puts tokens in it does not.
+    let known = [header::AUTHORIZATION, header::COOKIE];
+    let mut credential_headers = Vec::new();
+    for header in views.credential_headers.iter().chain([&config.auth.header]) {
+        if !known.contains(&header.0) && !credential_headers.contains(&header.0) {
+            credential_headers.push(header.0.clone());
+        }
+    }
     hub::Options {
         min_interval: views.min_interval.0,
         refetch_concurrency: views.refetch_concurrency,
         stale_after: views.stale_after.0,
         recheck: duration(config.auth.recheck),
-        credential_headers: configured.map(|header| header.0.clone()).collect(),
+        credential_headers,
         body_bytes: views.body_bytes.0,
         fetch_timeout: config.timeouts.upstream_response.0,
     }
 }
 
-fn auth(auth: sections::Auth, document: &Document) -> Result<auth::Options, Fault> {
-    Ok(auth::Options {
-        header: auth.header.0,
-        scheme: auth.scheme.0,
-        verify: auth.verify.map(|target| target.to_string()),
-        expires_pointer: auth.expires_pointer,
+fn auth(auth: &sections::Auth, document: &Document) -> Result<auth::Options, Fault> {
+    let options = auth::Options {
+        header: auth.header.0.clone(),
+        scheme: auth.scheme.0.clone(),
+        verify: auth.verify.as_ref().map(ToString::to_string),
+        expires_pointer: auth.expires_pointer.clone(),
         lifetime: auth.lifetime.0,
         required: auth.required,
         recheck: duration(auth.recheck),
-        logout: auth.logout.into_iter().map(|logout| (logout.method, logout.path)).collect(),
-        jwt: auth.jwt.map(|section| jwt(section, document)).transpose()?,
-    })
+        logout: auth.logout.iter().map(|it| (it.method.clone(), it.path.clone())).collect(),
+        jwt: auth.jwt.as_ref().map(|section| jwt(section, document)).transpose()?,
+    };
+    // What the authenticator would refuse at the start it refuses here, where the line is known.
+    match Authenticator::new(&options) {
+        Ok(_) => Ok(options),
+        Err(error) => {
+            let path = format!("auth.{}", place(&error, auth.jwt.as_ref()));
+            Err(document.fault(&path, Kind::Refused(error.to_string())))
+        }
+    }
 }
 
-fn jwt(jwt: sections::Jwt, document: &Document) -> Result<auth::Jwt, Fault> {
+/// The key that an authenticator's refusal is about.
+fn place(error: &auth::Error, jwt: Option<&sections::Jwt>) -> &'static str {
+    match error {
+        auth::Error::Header(_) => "header",
+        auth::Error::Scheme(_) => "scheme",
+        auth::Error::VerifyPath(_) | auth::Error::VerifyAndJwt => "verify",
+        auth::Error::ExpiresPointer(_) | auth::Error::PointerWithoutVerify => "expires_pointer",
+        auth::Error::Lifetime => "lifetime",
+        auth::Error::Logout(_) => "logout",
+        auth::Error::KeyCount(_) => "jwt",
+        auth::Error::UnknownAlgorithm(_) | auth::Error::AlgorithmMismatch { .. } => {
+            "jwt.algorithms"
+        }
+        auth::Error::ShortSecret(_) => match jwt {
+            Some(jwt) if jwt.secret_env.is_some() => "jwt.secret_env",
+            _ => "jwt.secret_file",
+        },
+        auth::Error::PrivateKey
+        | auth::Error::Certificate
+        | auth::Error::PublicKey
+        | auth::Error::WeakRsaKey => "jwt.public_key_file",
+        auth::Error::JwksUrl(_) | auth::Error::HttpClient(_) => "jwt.jwks_url",
+    }
+}
+
+fn jwt(jwt: &sections::Jwt, document: &Document) -> Result<Jwt, Fault> {
     let secret = match (&jwt.secret_file, &jwt.secret_env) {
         (Some(file), _) => Some(secret_of_file(file, document)?),
         (None, Some(variable)) => Some(secret_of_environment(variable, document)?),
         (None, None) => None,
     };
-    let family = jwt.algorithms.first().map(|algorithm| algorithm.family());
-    let public_key = match (&jwt.public_key_file, family) {
-        (Some(file), Some(family)) => Some(public_key(file, family, document)?),
-        _ => None,
-    };
-    Ok(auth::Jwt {
+    let public_key = jwt.public_key_file.as_ref();
+    Ok(Jwt {
         algorithms: jwt.algorithms.iter().map(|algorithm| format!("{algorithm:?}")).collect(),
         secret,
-        public_key,
-        jwks_url: jwt.jwks_url.map(|url| url.0),
-        issuer: jwt.issuer,
-        audience: jwt.audience,
+        public_key: public_key
+            .map(|file| read(file, "auth.jwt.public_key_file", document))
+            .transpose()?,
+        jwks_url: jwt.jwks_url.as_ref().map(ToString::to_string),
+        issuer: jwt.issuer.clone(),
+        audience: jwt.audience.clone(),
         leeway: jwt.leeway.0,
     })
 }
 
 fn secret_of_file(file: &str, document: &Document) -> Result<Secret, Fault> {
-    const KEY: &str = "auth.jwt.secret_file";
-    let mut secret = read(file, KEY, document)?;
+    let mut secret = read(file, "auth.jwt.secret_file", document)?;
     // An editor ends the last line; nobody means the line end to be part of a secret.
     while matches!(secret.last(), Some(b'\n' | b'\r')) {
         secret.pop();
-    }
-    if secret.is_empty() {
-        return Err(document.fault(KEY, Kind::Refused(format!("{file:?} is empty"))));
     }
     Ok(Secret::new(secret))
 }
 
 fn secret_of_environment(variable: &str, document: &Document) -> Result<Secret, Fault> {
-    match std::env::var(variable) {
-        Ok(secret) if !secret.is_empty() => Ok(Secret::new(secret.into_bytes())),
-        _ => {
-            let reason = format!("the environment has no {variable}, or an empty one");
-            Err(document.fault("auth.jwt.secret_env", Kind::Refused(reason)))
-        }
-    }
-}
-
-fn public_key(file: &str, family: Family, document: &Document) -> Result<Vec<u8>, Fault> {
-    const KEY: &str = "auth.jwt.public_key_file";
-    let pem = read(file, KEY, document)?;
-    let (kind, key) = match family {
-        Family::Rsa => ("an RSA", DecodingKey::from_rsa_pem(&pem)),
-        Family::Ec => ("an elliptic curve", DecodingKey::from_ec_pem(&pem)),
-        Family::Ed => ("an Ed25519", DecodingKey::from_ed_pem(&pem)),
-        Family::Secret => return Ok(pem),
-    };
-    if key.is_err() {
-        let reason =
-            format!("{file:?} is not {kind} public key in PEM form, which the algorithms need");
-        return Err(document.fault(KEY, Kind::Refused(reason)));
-    }
-    Ok(pem)
+    std::env::var(variable).map(Secret::new).map_err(|_| {
+        let reason = format!("the environment has no {variable}");
+        document.fault("auth.jwt.secret_env", Kind::Refused(reason))
+    })
 }
 
 fn read(file: &str, key: &str, document: &Document) -> Result<Vec<u8>, Fault> {
@@ -210,8 +220,8 @@ pub(super) fn rule(route: sections::Route) -> route::Rule {
         affects: route.affects,
         affects_only: route.affects_only,
         update_method: match route.update_method {
-            sections::UpdateMethod::Put => Method::PUT,
-            sections::UpdateMethod::Patch => Method::PATCH,
+            sections::UpdateMethod::Put => http::Method::PUT,
+            sections::UpdateMethod::Patch => http::Method::PATCH,
         },
         min_interval: duration(route.min_interval),
         settle: route.settle.into_iter().map(|delay| delay.0).collect(),
@@ -219,16 +229,16 @@ pub(super) fn rule(route: sections::Route) -> route::Rule {
     }
 }
 
-fn channel(rule: sections::Channel) -> channel::Rule {
+fn channel(channel: sections::Channel) -> channel::Rule {
     let who = |who| match who {
         sections::Who::Anyone => channel::Who::Anyone,
         sections::Who::Authenticated => channel::Who::Authenticated,
         sections::Who::Nobody => channel::Who::Nobody,
     };
     channel::Rule {
-        pattern: rule.pattern,
-        subscribe: who(rule.subscribe),
-        publish: who(rule.publish),
+        pattern: channel.pattern,
+        subscribe: who(channel.subscribe),
+        publish: who(channel.publish),
     }
 }
 

@@ -175,7 +175,7 @@ impl Default for Auth {
     }
 }
 
-/// Exactly one of the four keys is given.
+/// Exactly one of the four keys is given; no algorithms are all that fit it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Jwt {

@@ -59,3 +59,23 @@ fn what_does_not_finish_is_cut_at_the_deadline() {
     api.assert_closed();
     draining.join().unwrap().unwrap();
 }
+
+#[test]
+fn a_tunnel_is_cut_at_the_deadline() {
+    let upstream = Upstream::start();
+    let mut pogo = Pogo::with(&upstream, |options| options.drain = Duration::from_millis(300));
+    let mut client = pogo
+        .ask("GET /live HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    let mut api = upstream.accept();
+    api.head();
+    api.send(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    );
+    client.head();
+    let draining = pogo.drain();
+    api.send("still");
+    assert_eq!(client.exactly(5), b"still");
+    client.assert_closed();
+    api.assert_closed();
+    draining.join().unwrap().unwrap();
+}

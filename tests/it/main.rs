@@ -1,6 +1,8 @@
 //! Sentences through the front door: a real Pogo on a free port, a scripted upstream behind it and
 //! clients that write every byte themselves.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod harness;
 
 mod abort;
@@ -8,16 +10,21 @@ mod bind;
 mod drain;
 mod endings;
 mod errors;
+mod expect;
 mod forward;
 mod framing;
 mod hop_by_hop;
 mod host;
+mod http2;
+mod limits;
 mod load;
 mod model;
 mod pool;
 mod quickstart;
 mod refusals;
+mod route_rate;
 mod slow;
+mod start;
 mod streaming;
 mod target;
 mod upgrade;

@@ -57,3 +57,16 @@ fn a_slow_answer_is_no_fault_of_the_client() {
     api.respond("late");
     assert_eq!(client.message().text(), "late");
 }
+
+#[test]
+fn a_client_that_takes_nothing_of_its_answer_is_dropped() {
+    let upstream = Upstream::start();
+    let pogo = impatient(&upstream);
+    let _client = pogo.get("/huge");
+    let (mut api, _) = upstream.request();
+    api.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    // Until the sockets on the way are full, and then until Pogo gives up.
+    while api.try_send(&chunk).is_ok() {}
+    api.assert_closed();
+}

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod api;
+mod http2;
 mod pogo;
 mod socket;
 mod upstream;
@@ -12,6 +13,7 @@ mod wire;
 use std::time::Duration;
 
 pub use api::{Api, Reply, Seen};
+pub use http2::Http2;
 pub use pogo::Pogo;
 pub use socket::Socket;
 pub use upstream::Upstream;
