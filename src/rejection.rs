@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION,
+    WWW_AUTHENTICATE,
+};
 use http::{Response, StatusCode};
 
 use crate::protocol::{ErrorCode, Problem};
@@ -164,6 +167,8 @@ impl Rejection {
             }
             Self::UpgradeRequired => {
                 headers.insert(http::header::UPGRADE, HeaderValue::from_static("websocket"));
+                // RFC 6455 §4.4: which versions there are.
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
             _ => (),
         }

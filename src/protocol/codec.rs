@@ -33,7 +33,7 @@ struct Envelope<'a> {
     channel: Option<&'a RawValue>,
     #[serde(borrow)]
     namespace: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     version: Option<&'a RawValue>,

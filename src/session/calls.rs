@@ -5,14 +5,16 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use serde_json::value::RawValue;
 
 use super::Session;
+use crate::audience::Viewer;
 use crate::body::RequestBody;
 use crate::hub::fetch;
 use crate::hub::mirror::{Owner, Purpose};
 use crate::protocol::{ErrorCode, Message, Outgoing, Problem, Status};
+use crate::rejection::Rejection;
 use crate::uri::Uri;
 
 /// The session's calls that wait or run.
@@ -27,6 +29,8 @@ pub(super) struct Call {
     pub(super) verb: Verb,
     pub(super) uri: Uri,
     pub(super) message: Message,
+    /// Who the session was when it asked.
+    pub(super) viewer: Rc<Viewer>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +130,11 @@ impl Session {
             .await
             .map_err(|rejection| Problem::from(&rejection))?;
         let (head, body) = response.into_parts();
-        let bytes = fetch::collect(body, services.hub.options().body_bytes).await?;
+        let options = services.hub.options();
+        let body = fetch::collect(body, options.body_bytes);
+        let bytes = tokio::time::timeout(options.fetch_timeout, body)
+            .await
+            .map_err(|_| Problem::from(&Rejection::UpstreamTimeout("finishing its answer")))??;
         let data = fetch::content(&head.headers, &bytes);
         let is_good = head.status.is_success()
             || (head.status == StatusCode::SEE_OTHER && call.verb == Verb::Create);
@@ -161,14 +169,14 @@ impl Session {
             Problem::new(ErrorCode::BadRequest, "uri has characters that must be percent-encoded")
         })?;
         let headers = request.headers_mut();
-        for (name, value) in self.viewer.borrow().request_fields() {
+        for (name, value) in call.viewer.request_fields() {
             headers.append(name, value.clone());
         }
         if let Some(data) = call.message.data.as_ref().filter(|_| call.verb != Verb::Read) {
-            let json = http::HeaderValue::from_static("application/json");
+            let json = HeaderValue::from_static("application/json");
             headers.insert(header::CONTENT_TYPE, json);
-            // Not every API takes chunks, and the length is known.
-            headers.insert(header::CONTENT_LENGTH, data.get().len().into());
+            // A body of known length is not sent in chunks: not every API takes those.
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(data.get().len()));
         }
         Ok(request)
     }
@@ -230,7 +238,9 @@ impl Session {
             // and by an explicit `bind` in its own answer.
             return;
         };
-        if let Some(held) = held.filter(|_| is_new) {
+        // What another credential was shown says nothing about what this one holds.
+        let is_same_viewer = Rc::ptr_eq(&call.viewer, &self.viewer.borrow());
+        if let Some(held) = held.filter(|_| is_new && is_same_viewer) {
             binding.held.replace(Some(held));
         }
         let hub = &self.sessions.services.hub;
@@ -245,16 +255,18 @@ impl Session {
 /// another host is given as it stands: the client cannot bind it here.
 fn location(headers: &HeaderMap, target: &Uri, host: &str) -> Option<String> {
     let location = headers.get(header::LOCATION)?.to_str().ok()?;
-    let rest = location.split_once("://").map(|(_, rest)| rest).or(location.strip_prefix("//"));
-    if let Some(rest) = rest {
-        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let here = authority.eq_ignore_ascii_case(host);
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        return Some(if here { path } else { location.to_owned() });
-    }
-    if location.starts_with('/') {
+    // A reference is resolved against the request's own URI (RFC 3986 §5.2).
+    let base = reqwest::Url::parse(&format!("http://{host}{target}")).ok()?;
+    let resolved = base.join(location).ok()?;
+    let authority = |url: &reqwest::Url| {
+        let host = url.host_str().unwrap_or_default();
+        url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    };
+    if authority(&resolved) != authority(&base) {
         return Some(location.to_owned());
     }
-    let folder = target.path().rfind('/').map_or("/", |at| &target.path()[..=at]);
-    Some(format!("{folder}{location}"))
+    Some(match resolved.query() {
+        Some(query) => format!("{}?{query}", resolved.path()),
+        None => resolved.path().to_owned(),
+    })
 }

@@ -26,6 +26,8 @@ pub(super) struct Frames {
     done: usize,
     /// The beginning of a fragmented message.
     message: Option<Vec<u8>>,
+    /// Where the next frame begins is not known any more, so nothing is kept.
+    lost: bool,
 }
 
 /// Longest payload of a control frame (RFC 6455 §5.5).
@@ -33,13 +35,19 @@ const MAX_CONTROL: u64 = 125;
 
 impl Frames {
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        if !self.lost {
+            self.bytes.extend_from_slice(bytes);
+        }
     }
 
     /// The next whole message of at most `limit` bytes; `None` until more bytes come.
     pub(super) fn next(&mut self, limit: usize) -> Result<Option<Received>, Close> {
         loop {
-            let Some((header, payload)) = self.next_frame(limit)? else {
+            let frame = self.next_frame(limit).inspect_err(|_| self.lost = true);
+            if self.lost {
+                *self = Self { lost: true, ..Self::default() };
+            }
+            let Some((header, payload)) = frame? else {
                 self.compact();
                 return Ok(None);
             };

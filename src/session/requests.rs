@@ -63,9 +63,11 @@ impl Session {
         match (message.event.as_str(), message.channel.is_some(), message.uri.is_some()) {
             ("channel:subscribe" | "pogo:subscribe", ..) => self.subscribe(&message),
             ("channel:unsubscribe" | "pogo:unsubscribe", ..) => self.unsubscribe(&message),
-            (_, true, false) => self.publish(&message),
+            // Before publishing: these two are open to all, and a token is for nobody else.
             ("ping", ..) => self.acknowledge(message.id.as_deref()),
             ("auth", ..) => self.auth(message),
+            (event, ..) if is_reserved(event) => self.refuse_unknown(&message),
+            (_, true, false) => self.publish(&message),
             ("bind", ..) => self.bind(message),
             ("unbind", ..) => self.unbind(&message),
             ("index" | "show", ..) => self.rest(Verb::Read, message),
@@ -73,11 +75,13 @@ impl Session {
             ("update", ..) => self.rest(Verb::Update, message),
             ("delete", ..) => self.rest(Verb::Delete, message),
             (_, true, true) => self.publish(&message),
-            _ => {
-                let problem = Problem::new(ErrorCode::UnknownEvent, "there is no such event");
-                self.refuse(message.id.as_deref(), &problem);
-            }
+            _ => self.refuse_unknown(&message),
         }
+    }
+
+    fn refuse_unknown(&self, message: &Message) {
+        let problem = Problem::new(ErrorCode::UnknownEvent, "there is no such event");
+        self.refuse(message.id.as_deref(), &problem);
     }
 
     pub(super) fn refuse(&self, id: Option<&RawValue>, problem: &Problem) {
@@ -112,7 +116,8 @@ impl Session {
 
     fn rest(&self, verb: Verb, message: Message) {
         if let Some(uri) = self.uri_of(&message) {
-            self.call(Call { verb, uri, message });
+            let viewer = Rc::clone(&self.viewer.borrow());
+            self.call(Call { verb, uri, message, viewer });
         }
     }
 
@@ -287,6 +292,11 @@ impl Session {
         self.sessions.publish(&Published { channel: name.into(), frame }, self.id);
         self.acknowledge(message.id.as_deref());
     }
+}
+
+/// Names that Pogo itself speaks under; nobody else may, on any channel.
+fn is_reserved(event: &str) -> bool {
+    ["channel:", "pogo:", "auth:"].iter().any(|prefix| event.starts_with(prefix))
 }
 
 fn unbound_problem(unbound: Unbound) -> Problem {

@@ -6,6 +6,8 @@
 mod harness;
 
 mod abort;
+mod auth;
+mod autobind;
 mod bind;
 mod drain;
 mod endings;
@@ -18,11 +20,14 @@ mod host;
 mod http2;
 mod limits;
 mod load;
+mod messages;
 mod model;
 mod pool;
 mod quickstart;
 mod refusals;
+mod rest;
 mod route_rate;
+mod seed;
 mod slow;
 mod start;
 mod streaming;

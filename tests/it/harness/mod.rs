@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use api::{Api, Reply, Seen};
 pub use http2::Http2;
 pub use pogo::Pogo;
-pub use socket::Socket;
+pub use socket::{Socket, frame};
 pub use upstream::Upstream;
 pub use wire::{Message, Wire};
 

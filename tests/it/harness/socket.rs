@@ -1,3 +1,4 @@
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
@@ -69,6 +70,16 @@ impl Socket {
 
     pub fn send_raw(&mut self, message: Message) {
         self.socket.send(message).unwrap();
+    }
+
+    /// Bytes as they stand, in whatever framing.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.socket.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// One frame: its first byte (FIN and opcode) and its payload, masked.
+    pub fn send_frame(&mut self, first: u8, payload: &[u8]) {
+        self.send_bytes(&frame(first, payload));
     }
 
     /// The next message of any kind.
@@ -154,13 +165,35 @@ impl Socket {
         std::mem::take(&mut self.events)
     }
 
-    /// The code and reason of the close frame that comes after any number of messages.
+    /// The next frame, whatever it is.
+    pub fn frame(&mut self) -> Message {
+        self.socket.read().expect("a frame comes")
+    }
+
+    /// As [`Socket::close_frame`]; and then the connection ends.
     pub fn closed(&mut self) -> (u16, String) {
+        let close = self.close_frame();
+        self.assert_ended();
+        close
+    }
+
+    /// Asserts that nothing more comes before the connection ends.
+    pub fn assert_ended(&mut self) {
+        match self.socket.read() {
+            Err(tungstenite::Error::Io(error)) => {
+                let waits = [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind());
+                assert!(!waits, "the connection stays open");
+            }
+            Err(_) => {}
+            Ok(message) => panic!("not closed but sent {message:?}"),
+        }
+    }
+
+    /// The code and reason of the close frame that comes after any number of messages.
+    pub fn close_frame(&mut self) -> (u16, String) {
         loop {
             match self.socket.read() {
                 Ok(Message::Close(Some(frame))) => {
-                    // Reading on completes the closing handshake.
-                    let _end = self.socket.read();
                     return (CloseCode::into(frame.code), frame.reason.to_string());
                 }
                 Ok(Message::Close(None)) => panic!("closed without a code"),
@@ -169,4 +202,24 @@ impl Socket {
             }
         }
     }
+}
+
+/// A client's frame (RFC 6455 §5.2).
+pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [0x1f, 0x2e, 0x3d, 0x4c];
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..=125 => frame.push(0x80 | length as u8),
+        length @ 126..=0xffff => {
+            frame.push(0x80 | 126);
+            frame.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend(MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
 }
