@@ -388,7 +388,9 @@ impl Owner for Session {
 
     fn answer(&self, binding: &Rc<Binding>, purpose: Purpose, verdict: &Verdict) {
         match purpose {
-            Purpose::Bind { id, version } => self.answer_bind(binding, id, version, verdict),
+            Purpose::Bind { id, version } => {
+                self.answer_bind(binding, id.as_deref(), version, verdict);
+            }
             // The request itself was answered well, so the client takes the URI for bound.
             Purpose::Autobind if !binding.live.get() => match verdict {
                 Verdict::Live { .. } => {}
