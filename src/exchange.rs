@@ -9,19 +9,16 @@ use tokio_util::task::TaskTracker;
 use crate::audience::is_credential;
 use crate::body::Fault;
 use crate::change;
+use crate::gate::auth::Authenticator;
 use crate::headers::{self, ClientAddress, Via};
 use crate::hub::Hub;
 use crate::hub::mail::Credentials;
 use crate::rejection::Rejection;
 use crate::route::Routes;
 use crate::upstream::{Failure, Kind, Switch, Tunnel, Upstream};
-use crate::uri::PathKey;
 
 pub use crate::body::RequestBody;
 pub use crate::upstream::ResponseBody;
-
-/// A route whose success ends the sessions of the request's credential.
-pub type Logout = (Method, PathKey);
 
 /// One worker's exchanges with the upstream.
 pub struct Exchange {
@@ -29,7 +26,7 @@ pub struct Exchange {
     hub: Rc<Hub>,
     routes: Arc<Routes>,
     via: Option<Via>,
-    logouts: Arc<[Logout]>,
+    authenticator: Arc<Authenticator>,
     /// Writes that go on although their client has left.
     tasks: TaskTracker,
 }
@@ -40,10 +37,10 @@ impl Exchange {
         hub: Rc<Hub>,
         routes: Arc<Routes>,
         via: Option<Via>,
-        logouts: Arc<[Logout]>,
+        authenticator: Arc<Authenticator>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { upstream, hub, routes, via, logouts, tasks }
+        Self { upstream, hub, routes, via, authenticator, tasks }
     }
 
     /// Forwards a request and returns its answer, after what it touched was announced.
@@ -140,12 +137,7 @@ impl Exchange {
 
     /// The credentials that the request ends if it succeeds.
     fn logged_out_by(&self, request: &Request<RequestBody>) -> Option<Credentials> {
-        if self.logouts.is_empty() {
-            return None;
-        }
-        let path = PathKey::of(request.uri().path());
-        let is_logout =
-            self.logouts.iter().any(|(method, at)| method == request.method() && *at == path);
+        let is_logout = self.authenticator.is_logout(request.method(), request.uri().path());
         is_logout.then(|| {
             let configured = &self.hub.options().credential_headers;
             let fields = request.headers().iter();

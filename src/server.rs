@@ -16,7 +16,6 @@ use crate::gate::auth::{self, Authenticator};
 use crate::gate::{self, Gate};
 use crate::hub::mail::Mailbox;
 use crate::route::{Routes, Rule};
-use crate::uri::PathKey;
 use crate::worker::{self, Shared};
 use crate::{channel, gateway, hub, session, upstream};
 
@@ -90,15 +89,12 @@ impl Server {
             Authenticator::new(&options.auth).map_err(|error| invalid(error.to_string()))?;
         let routes = Routes::new(options.routes.clone())
             .map_err(|(number, error)| invalid(format!("route {}: {error}", number + 1)))?;
-        let logouts = options.auth.logout.iter();
-        let logouts = logouts.map(|(method, path)| (method.clone(), PathKey::of(path))).collect();
         let shared = Arc::new(Shared {
             workers: workers.get(),
             gate: Arc::new(gate),
             authenticator: Arc::new(authenticator),
             routes: Arc::new(routes),
             channels: options.channels.clone().into(),
-            logouts,
             mail: (0..workers.get()).map(|_| Mailbox::default()).collect(),
             connections: Connections::new(options.connections, options.connections_per_address),
             drain: CancellationToken::new(),

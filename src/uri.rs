@@ -199,6 +199,16 @@ impl PathKey {
     }
 }
 
+/// For matching and for people; bytes that are not UTF-8 are replaced.
+impl fmt::Display for PathKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0[..] {
+            [] => f.write_str("/"),
+            path => f.write_str(&String::from_utf8_lossy(path)),
+        }
+    }
+}
+
 fn decode(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::channel;
 use crate::connections::{Connections, Slot};
 use crate::downstream::{Downstream, Speaks};
-use crate::exchange::{Exchange, Logout};
+use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
 use crate::gateway::{self, Gateway, Peer};
@@ -57,7 +57,6 @@ pub(crate) struct Shared {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) channels: Arc<[channel::Rule]>,
-    pub(crate) logouts: Arc<[Logout]>,
     /// One mailbox for each worker.
     pub(crate) mail: Arc<[Mailbox]>,
     pub(crate) connections: Connections,
@@ -151,7 +150,7 @@ impl Worker {
             Rc::clone(&hub),
             Arc::clone(&shared.routes),
             via,
-            Arc::clone(&shared.logouts),
+            Arc::clone(&shared.authenticator),
             tasks.clone(),
         ));
         let services = session::Services {

@@ -16,6 +16,8 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Body;
 
+use crate::uri::PathKey;
+
 pub use options::{Error, Jwt, Options, Secret};
 
 /// Longest token; header lines of this size already are at the limit of many servers.
@@ -155,7 +157,13 @@ impl Authenticator {
 
     /// Whether a request that the upstream accepted ends the credential it came with.
     pub fn is_logout(&self, method: &Method, path: &str) -> bool {
-        self.logout.iter().any(|(listed, paths)| listed == method && paths.at(path).is_ok())
+        // In the spelling of the request, and as the upstream may understand it.
+        let mut of_method = self.logout.iter().filter(|(listed, _)| listed == method).peekable();
+        if of_method.peek().is_none() {
+            return false;
+        }
+        let key = PathKey::of(path).to_string();
+        of_method.any(|(_, paths)| paths.at(path).is_ok() || paths.at(&key).is_ok())
     }
 
     /// The credential that `token` becomes towards the upstream. The value is marked sensitive.
@@ -495,6 +503,9 @@ mod tests {
             (Method::POST, "/logout", true),
             (Method::GET, "/logout", false),
             (Method::POST, "/logout/x", false),
+            (Method::POST, "/logout/", true),
+            (Method::POST, "//log%6fut;now", true),
+            (Method::DELETE, "/sessions/a%2Fb", true),
             (Method::DELETE, "/sessions/7", true),
             (Method::DELETE, "/sessions", false),
         ] {

@@ -88,10 +88,9 @@ impl Session {
     }
 
     async fn perform(&self, call: &Call) {
-        let viewer = self.viewer();
         let outcome = self.exchange(call).await;
         // What was fetched with one credential is not shown under the next.
-        let is_stranger = !Rc::ptr_eq(&viewer, &self.viewer());
+        let is_stranger = !Rc::ptr_eq(&call.viewer, &self.viewer());
         match outcome {
             Ok(_) if is_stranger && call.verb == Verb::Read => {
                 let text = "the credential changed while this was under way";
@@ -238,9 +237,7 @@ impl Session {
             // and by an explicit `bind` in its own answer.
             return;
         };
-        // What another credential was shown says nothing about what this one holds.
-        let is_same_viewer = Rc::ptr_eq(&call.viewer, &self.viewer.borrow());
-        if let Some(held) = held.filter(|_| is_new && is_same_viewer) {
+        if let Some(held) = held.filter(|_| is_new) {
             binding.held.replace(Some(held));
         }
         let hub = &self.sessions.services.hub;

@@ -9,6 +9,7 @@ mod abort;
 mod auth;
 mod autobind;
 mod bind;
+mod channels;
 mod drain;
 mod endings;
 mod errors;

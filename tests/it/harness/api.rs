@@ -225,7 +225,7 @@ impl Api {
             reply = (rule.answer)(seen, reply);
         }
         self.shared.changed.notify_all();
-        if let Some(at) = state.holds.iter().position(|hold| line.starts_with(hold)) {
+        if let Some(at) = state.holds.iter().rposition(|hold| line.starts_with(hold)) {
             state.holds.remove(at);
             state.held += 1;
             let before = state.released;
