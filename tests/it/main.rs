@@ -34,4 +34,5 @@ mod slow;
 mod start;
 mod streaming;
 mod target;
+mod tidy;
 mod upgrade;
