@@ -77,6 +77,16 @@ impl Socket {
         self.socket.get_mut().write_all(bytes).unwrap();
     }
 
+    /// Sends as far as the other side still reads.
+    pub fn try_send_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.socket.get_mut().write_all(bytes).is_ok()
+    }
+
+    /// Starts to close, as a client that has had enough.
+    pub fn close(&mut self) {
+        self.socket.close(None).unwrap();
+    }
+
     /// One frame: its first byte (FIN and opcode) and its payload, masked.
     pub fn send_frame(&mut self, first: u8, payload: &[u8]) {
         self.send_bytes(&frame(first, payload));
@@ -177,9 +187,10 @@ impl Socket {
         close
     }
 
-    /// Asserts that nothing more comes before the connection ends.
+    /// Asserts that nothing but a close frame comes before the connection ends.
     pub fn assert_ended(&mut self) {
         match self.socket.read() {
+            Ok(Message::Close(_)) => self.assert_ended(),
             Err(tungstenite::Error::Io(error)) => {
                 let waits = [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind());
                 assert!(!waits, "the connection stays open");
