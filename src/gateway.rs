@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{Method, Request, Response, Uri, request};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
@@ -135,6 +135,10 @@ impl Gateway {
         if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>()
             && headers::wants_websocket(&parts)
         {
+            if !body.is_end_stream() {
+                // Where it ends, a socket's first frame or a tunnel's first byte would begin.
+                return Err(Rejection::BadRequest("an upgrade to WebSocket has no body"));
+            }
             return Box::pin(self.websocket(parts, upgrade, client)).await;
         }
         self.fits(&parts)?;

@@ -61,12 +61,14 @@ fn a_shutdown_does_not_wait_for_who_does_not_answer() {
 
 #[test]
 fn who_answers_no_ping_is_closed_and_who_does_is_not() {
-    let (_api, pogo) = start(|options| {
+    let (api, pogo) = start(|options| {
         options.session.ping_interval = Duration::from_millis(200);
         options.session.pong_timeout = Duration::from_millis(300);
     });
     let mut mute = pogo.ask(&handshake());
     assert_eq!(mute.head().status(), 101);
+    mute.send(frame(0x81, br#"{"id":1,"event":"bind","uri":"/posts"}"#));
+    assert_eq!(mute.exactly(24).len(), 24);
     let mut answers = Socket::open(&pogo);
     // Three rounds of questions and answers.
     for _ in 0..3 {
@@ -77,6 +79,12 @@ fn who_answers_no_ping_is_closed_and_who_does_is_not() {
     let close = mute.rest();
     assert_eq!((close[0], u16::from_be_bytes([close[2], close[3]])), (0x88, 4408));
     assert_eq!(&close[4..], b"no pong");
+    let mut witness = Socket::open(&pogo);
+    witness.bind("/witness");
+    put(&pogo, "/posts/1", &json!(1));
+    put(&pogo, "/witness", &json!(1));
+    assert_eq!(witness.event()["data"], json!(1));
+    assert_eq!(api.seen("GET /posts").len(), 1, "its binding went with it");
 }
 
 #[test]
@@ -191,7 +199,7 @@ fn a_client_that_does_not_read_ends_with_the_last_state() {
     let padding = "x".repeat(200 << 10);
     api.put("/posts/1", json!({"n": 0, "padding": padding}));
     let mut deaf = Socket::open(&pogo);
-    socket2::SockRef::from(deaf.stream()).set_recv_buffer_size(16 << 10).unwrap();
+    deaf.listen_little();
     let mut quick = Socket::open(&pogo);
     deaf.bind("/posts/1");
     quick.bind("/posts/1");

@@ -60,6 +60,11 @@ impl Socket {
         self.socket.get_ref()
     }
 
+    /// Has the kernel keep little of what is not read; less still, and it would wait for its timers.
+    pub fn listen_little(&self) {
+        socket2::SockRef::from(self.stream()).set_recv_buffer_size(256 << 10).unwrap();
+    }
+
     pub fn send(&mut self, message: &Value) {
         self.send_text(&message.to_string());
     }
