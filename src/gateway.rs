@@ -155,6 +155,10 @@ impl Gateway {
         if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>()
             && headers::wants_websocket(&parts)
         {
+            if !body.is_end_stream() {
+                // Where it ends, a socket's first frame or a tunnel's first byte would begin.
+                return Err(Rejection::BadRequest("an upgrade to WebSocket has no body"));
+            }
             return Box::pin(self.websocket(parts, upgrade, client)).await;
         }
         self.fits(&parts)?;
