@@ -273,7 +273,7 @@ fn settle_framing(
 
 /// RFC 9110 §10.1.1: the one expectation there is passes on, if there is a body to wait with.
 fn settle_expectation(headers: &mut HeaderMap, has_body: bool) -> Result<(), Rejection> {
-    if !headers.get_all(EXPECT).iter().all(|expected| is_continue(expected)) {
+    if !headers.get_all(EXPECT).iter().all(is_continue) {
         return Err(Rejection::ExpectationFailed);
     }
     headers.remove(EXPECT);

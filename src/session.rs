@@ -86,7 +86,8 @@ pub struct Opening {
 pub(crate) struct Session {
     id: u64,
     sessions: Rc<Sessions>,
-    stream: TcpStream,
+    /// Given back when the socket is over, though calls to the upstream may still run.
+    connection: RefCell<Option<Connection>>,
     client: ClientAddress,
     host: String,
     frames: RefCell<Frames>,
@@ -112,6 +113,11 @@ pub(crate) struct Session {
     over: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     me: Weak<Session>,
+}
+
+/// The TCP connection and its place among all.
+struct Connection {
+    stream: TcpStream,
     _slot: Slot,
 }
 
@@ -141,7 +147,10 @@ impl Session {
                 Turn::Over => break,
             }
         }
+        // Whatever a call that still runs brings is for nobody, and binds nothing.
+        self.closing.set(Some(Instant::now()));
         self.release();
+        self.connection.take();
         self.sessions.forget(self.id);
     }
 
@@ -149,14 +158,18 @@ impl Session {
         if self.over.get() {
             return Poll::Ready(Turn::Over);
         }
+        let connection = self.connection.borrow();
+        let Some(Connection { stream, .. }) = connection.as_ref() else {
+            return Poll::Ready(Turn::Over);
+        };
         let mut waker = self.waker.borrow_mut();
         if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
             *waker = Some(cx.waker().clone());
         }
-        if self.outbox.blocked.get() && self.stream.poll_write_ready(cx).is_ready() {
+        if self.outbox.blocked.get() && stream.poll_write_ready(cx).is_ready() {
             return Poll::Ready(Turn::Writable);
         }
-        if self.reads() && self.stream.poll_read_ready(cx).is_ready() {
+        if self.reads() && stream.poll_read_ready(cx).is_ready() {
             return Poll::Ready(Turn::Readable);
         }
         Poll::Pending
@@ -180,7 +193,9 @@ impl Session {
 
     fn read(&self) {
         match self.sessions.with_scratch(|scratch| {
-            let count = self.stream.try_read(scratch)?;
+            let connection = self.connection.borrow();
+            let Some(Connection { stream, .. }) = connection.as_ref() else { return Ok(0) };
+            let count = stream.try_read(scratch)?;
             self.frames.borrow_mut().push(&scratch[..count]);
             Ok(count)
         }) {
@@ -285,8 +300,10 @@ impl Session {
 
     fn flush(&self) {
         self.outbox.owed.set(false);
-        if self.outbox.flush(&self.stream).is_err() {
-            self.over.set(true);
+        match self.connection.borrow().as_ref() {
+            Some(Connection { stream, .. }) if self.outbox.flush(stream).is_ok() => {}
+            Some(_) => self.over.set(true),
+            None => return,
         }
         if self.outbox.blocked.get() || self.over.get() {
             self.wake();
@@ -390,7 +407,9 @@ impl Owner for Session {
 
     fn answer(&self, binding: &Rc<Binding>, purpose: Purpose, verdict: &Verdict) {
         match purpose {
-            Purpose::Bind { id, version } => self.answer_bind(binding, id, version, verdict),
+            Purpose::Bind { id, version } => {
+                self.answer_bind(binding, id.as_deref(), version.as_ref(), verdict);
+            }
             // The request itself was answered well, so the client takes the URI for bound.
             Purpose::Autobind if !binding.live.get() => match verdict {
                 Verdict::Live { .. } => {}

@@ -91,7 +91,7 @@ type Measured = (Vec<(Measure, f64)>, Vec<Fault>);
 /// One row of one server, freshly started.
 async fn measure(options: &Options, row: Row, peer: Peer) -> io::Result<Measured> {
     let upstream = peer::upstream()?;
-    let server = peer.start(upstream.address(), options.workers)?;
+    let server = peer.start(upstream.address(), options)?;
     match row {
         Row::Get | Row::Post | Row::Connect => {
             let cost = http::measure(options, row, &server).await?;

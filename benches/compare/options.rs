@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -40,6 +41,9 @@ pub(crate) struct Options {
     /// Worker threads (nginx: processes) of each server.
     #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub(crate) workers: usize,
+    /// The pogo to measure, such as the build of another revision.
+    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_pogo"))]
+    pub(crate) pogo: PathBuf,
     /// Given by `cargo bench`; means nothing here.
     #[arg(long, hide = true)]
     bench: bool,

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::options::Options;
+
 /// A server that does not listen by then has failed to start.
 const START: Duration = Duration::from_secs(10);
 
@@ -30,14 +32,15 @@ impl Peer {
             || Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok()
     }
 
-    pub(crate) fn start(self, upstream: SocketAddr, workers: usize) -> io::Result<Server> {
+    pub(crate) fn start(self, upstream: SocketAddr, options: &Options) -> io::Result<Server> {
+        let workers = options.workers;
         match self {
             Self::Floor => Server::ourselves(&["floor"], workers),
             Self::PassThrough => {
                 Server::ourselves(&["pass-through", &upstream.to_string()], workers)
             }
             Self::Nginx => Server::nginx(upstream, workers),
-            Self::Pogo => Server::pogo(upstream, workers),
+            Self::Pogo => Server::pogo(&options.pogo, upstream, workers),
         }
     }
 }
@@ -91,9 +94,9 @@ impl Server {
         Ok(Self { child, address, directory: None })
     }
 
-    fn pogo(upstream: SocketAddr, workers: usize) -> io::Result<Self> {
+    fn pogo(program: &Path, upstream: SocketAddr, workers: usize) -> io::Result<Self> {
         let address = free_address()?;
-        let child = Command::new(env!("CARGO_BIN_EXE_pogo"))
+        let child = Command::new(program)
             .args(["--listen", &address.to_string()])
             .args(["--upstream", &format!("http://{upstream}")])
             .args(["--workers", &workers.to_string()])

@@ -5,7 +5,7 @@ use crate::units::{Interval, Size};
 
 use super::document::Document;
 use super::fault::{Fault, Kind};
-use super::sections::{Auth, Channel, Config, Gate, Jwt, Push, Route, Who};
+use super::sections::{Auth, Config, Gate, Jwt, Push, Route, Who};
 use super::words::Origin;
 
 /// The first contradiction in `config`, told by the place it has in `document`.
@@ -265,16 +265,8 @@ impl Check<'_> {
                 let kind = Kind::Value { found, expected: expected.into() };
                 return Err(self.document.fault(&key, kind));
             }
-            let covers = |earlier: &Channel| match earlier.pattern.strip_suffix('*') {
-                Some(beginning) => name.starts_with(beginning),
-                None => earlier.pattern == *pattern,
-            };
-            if let Some(earlier) = config.channels.iter().take(at).find(|rule| covers(rule)) {
-                let earlier = &earlier.pattern;
-                return self.refuse(
-                    &key,
-                    format!("{pattern:?} never decides: {earlier:?} stands before it and fits too"),
-                );
+            if config.channels.iter().take(at).any(|earlier| earlier.pattern == *pattern) {
+                return self.refuse(&key, format!("{pattern:?} has a rule already"));
             }
             for (key, who) in [("subscribe", channel.subscribe), ("publish", channel.publish)] {
                 if who == Who::Authenticated && !checks_tokens(&config.auth) {

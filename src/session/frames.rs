@@ -225,6 +225,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn of_what_cannot_be_followed_nothing_is_kept() {
+        let mut frames = Frames::default();
+        frames.push(&frame(0x01, b"a beginning"));
+        assert_eq!(frames.next(64), Ok(None));
+        frames.push(&frame(0x80, &[b'x'; 65])[..20]);
+        assert_eq!(frames.next(64), Err(Close::TooBig));
+        frames.push(&[b'x'; 1000]);
+        assert_eq!(frames.next(64), Ok(None));
+        assert!(frames.is_idle() && frames.bytes.capacity() == 0 && frames.message.is_none());
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_messages_or_a_close(

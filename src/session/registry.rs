@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::calls::Calls;
 use super::frames::Frames;
 use super::outbox::Outbox;
-use super::{Opening, Options, Session};
+use super::{Connection, Opening, Options, Session};
 use crate::audience::Viewer;
 use crate::channel::{self, Members};
 use crate::exchange::Exchange;
@@ -94,7 +94,7 @@ impl Sessions {
         let session = Rc::new_cyclic(|me| Session {
             id,
             sessions: Rc::clone(self),
-            stream,
+            connection: RefCell::new(Some(Connection { stream, _slot: opening.slot })),
             client: opening.client,
             host: opening.host,
             frames: RefCell::new(Frames::default()),
@@ -115,7 +115,6 @@ impl Sessions {
             over: Cell::new(false),
             waker: RefCell::new(None),
             me: me.clone(),
-            _slot: opening.slot,
         });
         tracing::debug!(session = id, client = %session.client.ip, "socket opened");
         self.all.borrow_mut().insert(id, Rc::clone(&session));

@@ -165,11 +165,10 @@ impl Session {
     pub(super) fn answer_bind(
         &self,
         binding: &Rc<Binding>,
-        id: Option<Box<RawValue>>,
-        version: Option<Option<String>>,
+        id: Option<&RawValue>,
+        version: Option<&Option<String>>,
         verdict: &Verdict,
     ) {
-        let id = id.as_deref();
         match verdict {
             Verdict::Live { state, .. } => {
                 let Some(known) = version else {

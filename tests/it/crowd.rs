@@ -25,7 +25,7 @@ fn crowd() -> usize {
     };
     let count = CROWD.min(limit.saturating_sub(SPARE) / 2);
     assert!(count >= 10, "{limit} descriptors are too few for a crowd");
-    println!("{count} sockets, with {limit} descriptors");
+    eprintln!("{count} sockets, with {limit} descriptors");
     usize::try_from(count).unwrap()
 }
 

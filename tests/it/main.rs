@@ -2,6 +2,7 @@
 //! clients that write every byte themselves.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::needless_pass_by_value, reason = "a JSON literal reads best where it is passed")]
 
 mod harness;
 
@@ -10,6 +11,7 @@ mod auth;
 mod autobind;
 mod bind;
 mod channels;
+mod closing;
 mod crowd;
 mod drain;
 mod endings;
@@ -20,6 +22,7 @@ mod framing;
 mod hop_by_hop;
 mod host;
 mod http2;
+mod http_limits;
 mod limits;
 mod load;
 mod messages;
@@ -37,4 +40,5 @@ mod stale;
 mod start;
 mod streaming;
 mod target;
+mod tidy;
 mod upgrade;

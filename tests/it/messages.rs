@@ -338,6 +338,8 @@ fn a_handshake_that_is_none_is_refused() {
         (good.replace("Sec-WebSocket-Version: 13\r\n", ""), 426),
         (good.replace("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ="), 400),
         (good.replace("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", ""), 400),
+        (handshake("GET", "/", "Content-Length: 3\r\n") + "abc", 400),
+        (handshake("GET", "/", "Transfer-Encoding: chunked\r\n") + "0\r\n\r\n", 400),
         (handshake("GET", "/", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), 400),
     ] {
         let answer = pogo.ask(&request).message();

@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Instant;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::harness::{Api, PATIENCE, Pogo, Reply, Seen, Socket, Wire};
 
@@ -236,6 +236,7 @@ struct Held {
 }
 
 /// What a request that has no answer yet was.
+#[derive(Clone, Copy)]
 enum Pending {
     Bind(usize),
     Show(usize),

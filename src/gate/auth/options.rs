@@ -92,7 +92,7 @@ pub struct Jwt {
     pub leeway: Duration,
 }
 
-/// Why an [`Authenticator`] cannot be made.
+/// Why an [`Authenticator`](super::Authenticator) cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     Header(HeaderName),

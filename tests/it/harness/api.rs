@@ -118,10 +118,6 @@ impl Api {
         self.state().items.insert(path.into(), value);
     }
 
-    pub fn remove(&self, path: &str) {
-        self.state().items.remove(path);
-    }
-
     /// Requests that begin with `line` ("GET /posts") are answered by `answer`, which is given what
     /// would have been the answer and may let it be (`None`: the connection is reset).
     pub fn on(
@@ -194,20 +190,21 @@ impl Api {
         self.seen(line)
     }
 
+    /// Waits until exactly this URI was asked for `count` times; more is a failure.
+    pub fn wait_gets(&self, uri: &str, count: usize) {
+        let line = format!("GET {uri}");
+        let gets = |state: &State| state.seen.iter().filter(|seen| seen.line() == line).count();
+        let (state, _timeout) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.state(), PATIENCE, |state| gets(state) < count)
+            .unwrap();
+        assert_eq!(gets(&state), count, "{line}");
+    }
+
     /// The most GETs that were under way at once.
     pub fn most_concurrent(&self) -> usize {
         self.state().most_concurrent
-    }
-
-    /// What a GET would answer, asked past Pogo.
-    pub fn get(&self, target: &str, authorization: Option<&str>) -> (u16, Value) {
-        let mut headers = Vec::new();
-        if let Some(value) = authorization {
-            headers.push(("authorization".to_owned(), value.to_owned()));
-        }
-        let seen = Seen { method: "GET".into(), target: target.into(), headers, body: Value::Null };
-        let reply = self.state().usual(&seen);
-        (reply.status, serde_json::from_str(&reply.body).unwrap_or(Value::Null))
     }
 
     fn serve(&self, stream: &TcpStream) {

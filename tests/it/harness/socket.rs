@@ -60,6 +60,11 @@ impl Socket {
         self.socket.get_ref()
     }
 
+    /// Has the kernel keep little of what is not read; less still, and it would wait for its timers.
+    pub fn listen_little(&self) {
+        socket2::SockRef::from(self.stream()).set_recv_buffer_size(256 << 10).unwrap();
+    }
+
     pub fn send(&mut self, message: &Value) {
         self.send_text(&message.to_string());
     }
@@ -75,6 +80,16 @@ impl Socket {
     /// Bytes as they stand, in whatever framing.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.socket.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// Sends as far as the other side still reads.
+    pub fn try_send_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.socket.get_mut().write_all(bytes).is_ok()
+    }
+
+    /// Starts to close, as a client that has had enough.
+    pub fn close(&mut self) {
+        self.socket.close(None).unwrap();
     }
 
     /// One frame: its first byte (FIN and opcode) and its payload, masked.
@@ -172,12 +187,6 @@ impl Socket {
         assert_eq!(self.events, Vec::<Value>::new());
     }
 
-    /// Events that were kept, without waiting for more than a round trip.
-    pub fn drain_events(&mut self) -> Vec<Value> {
-        self.must(json!({"event": "ping"}));
-        std::mem::take(&mut self.events)
-    }
-
     /// The next frame, whatever it is.
     pub fn frame(&mut self) -> Message {
         self.socket.read().expect("a frame comes")
@@ -190,9 +199,10 @@ impl Socket {
         close
     }
 
-    /// Asserts that nothing more comes before the connection ends.
+    /// Asserts that nothing but a close frame comes before the connection ends.
     pub fn assert_ended(&mut self) {
         match self.socket.read() {
+            Ok(Message::Close(_)) => self.assert_ended(),
             Err(tungstenite::Error::Io(error)) => {
                 let waits = [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind());
                 assert!(!waits, "the connection stays open");
