@@ -18,6 +18,15 @@ pub struct Change {
     pub settle: Vec<Duration>,
 }
 
+impl Change {
+    pub fn touches(&self, path: &PathKey) -> bool {
+        self.touches.iter().any(|touch| match touch {
+            Touch::Path(touched) => touched == path,
+            Touch::Family(touched) => touched == path || touched.is_related_to(path),
+        })
+    }
+}
+
 /// A part of the URI space. Query variants of every path are included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Touch {
@@ -27,7 +36,8 @@ pub enum Touch {
     Path(PathKey),
 }
 
-/// After a `202 Accepted` the work is done later; nothing says when (RFC 9110 §15.3.3).
+/// After a `202 Accepted` the work is done later; nothing says when (RFC 9110 §15.3.3). The same
+/// holds for a write whose answer did not come: the upstream may still be at it.
 const ACCEPTED_SETTLE: [Duration; 3] =
     [Duration::from_millis(250), Duration::from_secs(2), Duration::from_secs(10)];
 
@@ -65,7 +75,11 @@ pub fn touched(
         touches.extend(route.affects().iter().map(|uri| Touch::Path(PathKey::of(uri))));
     }
     let mut settle = route.rule.settle.clone();
-    if status == Some(StatusCode::ACCEPTED) && settle.is_empty() {
+    let may_still_happen = matches!(
+        status,
+        None | Some(StatusCode::ACCEPTED | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
+    );
+    if may_still_happen && settle.is_empty() {
         settle = ACCEPTED_SETTLE.to_vec();
     }
     Some(Change { touches, settle })

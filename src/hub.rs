@@ -25,6 +25,7 @@ use self::mirror::{Binding, Mirror, Owner, Purpose};
 use crate::audience::ViewKey;
 use crate::change::Change;
 use crate::headers::{ClientAddress, Via};
+use crate::protocol::Reason;
 use crate::route::{Push, Routes, Visibility};
 use crate::upstream::Upstream;
 use crate::uri::Uri;
@@ -74,7 +75,8 @@ pub struct Hub {
     home: Home,
     mirrors: RefCell<HashMap<Arc<ViewKey>, Rc<Mirror>>>,
     tickets: Cell<u64>,
-    permits: Semaphore,
+    /// Refetches that may still start, on the whole node.
+    permits: Arc<Semaphore>,
 }
 
 /// What arrived from other workers and is not about views.
@@ -100,7 +102,8 @@ pub enum Unbound {
 }
 
 impl Hub {
-    /// `mail` has one mailbox for each worker; `worker` is this one's index.
+    /// `mail` has one mailbox for each worker; `worker` is this one's index. All workers share
+    /// `permits`.
     pub fn new(
         worker: usize,
         mail: Arc<[Mailbox]>,
@@ -108,8 +111,8 @@ impl Hub {
         upstream: Rc<Upstream>,
         via: Option<Via>,
         options: Options,
+        permits: Arc<Semaphore>,
     ) -> Rc<Self> {
-        let permits = options.refetch_concurrency.div_ceil(mail.len().max(1)).max(1);
         Rc::new(Self {
             worker,
             mail,
@@ -120,7 +123,7 @@ impl Hub {
             home: Home::default(),
             mirrors: RefCell::default(),
             tickets: Cell::new(0),
-            permits: Semaphore::new(permits),
+            permits,
         })
     }
 
@@ -263,6 +266,7 @@ impl Hub {
         // of such a view starts only when this turn is over, and none is missed.
         let now = Instant::now();
         for change in &mail.changes {
+            self.home.remember(change, now);
             for view in self.home.touched(change) {
                 view.view.borrow_mut().change(now, &change.settle);
                 self.attend(&view);
@@ -293,12 +297,12 @@ impl Hub {
     fn rehome(&self, binding: &Rc<Binding>) {
         let client = binding.owner().map(|owner| owner.client());
         let Some(client) = client else { return };
-        let waiting = binding.waits();
-        let moved = self.move_home(binding, client.clone());
-        let moved = match (moved, waiting) {
-            (Ok(()), true) => Ok(()),
-            (Ok(()), false) => self.wait(binding, client, Purpose::Autobind),
-            (Err(error), _) => Err(error),
+        let moved = if binding.live.get() || !binding.waits() {
+            // The other view may be behind what the client holds: nothing of it is shown until it
+            // was fetched for this member too.
+            self.rejudge(binding, client, Purpose::Rejudge(Reason::Forbidden))
+        } else {
+            self.move_home(binding, client)
         };
         if let Err(Unbound::NotRealtime | Unbound::Overloaded) = moved
             && let Some(owner) = binding.owner()

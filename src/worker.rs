@@ -13,6 +13,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) channels: Arc<[channel::Rule]>,
+    /// Refetches that may still start.
+    pub(crate) refetches: Arc<Semaphore>,
     /// One mailbox for each worker.
     pub(crate) mail: Arc<[Mailbox]>,
     pub(crate) connections: Connections,
@@ -144,6 +147,7 @@ impl Worker {
             Rc::clone(&upstream),
             via.clone(),
             options.hub.clone(),
+            Arc::clone(&shared.refetches),
         );
         let exchange = Rc::new(Exchange::new(
             Rc::clone(&upstream),

@@ -70,7 +70,7 @@ pub struct Mail {
 pub struct Mailbox {
     mail: Mutex<Mail>,
     bell: Notify,
-    /// Views that the worker fetches: none, and no change needs to be posted. Raised before a
+    /// Views that the worker fetches: with none, no change needs to be posted. Raised before a
     /// view's first fetch starts, so a change that sees zero came before that fetch.
     views: AtomicUsize,
 }
@@ -82,7 +82,8 @@ impl Mailbox {
     }
 
     pub fn change(&self, change: &Arc<Change>) {
-        if self.views.load(Ordering::SeqCst) == 0 {
+        // One that is to be asked for again also concerns views that are opened until then.
+        if change.settle.is_empty() && self.views.load(Ordering::SeqCst) == 0 {
             return;
         }
         {

@@ -206,13 +206,13 @@ impl Binding {
         self.waiting.borrow_mut().iter_mut().for_each(|(at, _)| *at = ticket);
     }
 
-    /// Takes away all that waits, once the binding is over.
-    pub fn give_up(&self) -> Vec<Purpose> {
-        self.waiting.take().into_iter().map(|(_, purpose)| purpose).collect()
-    }
-
     pub fn waits(&self) -> bool {
         !self.waiting.borrow().is_empty()
+    }
+
+    /// Nothing is waited for any more; gives what was.
+    pub fn give_up(&self) -> Vec<Purpose> {
+        self.waiting.take().into_iter().map(|(_, purpose)| purpose).collect()
     }
 
     /// Remembers what the client holds, for comparing it by content under the next credential.
