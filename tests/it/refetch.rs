@@ -312,3 +312,35 @@ fn who_binds_during_the_fetch_that_ends_a_view_is_judged_by_one_of_his_own() {
     assert_eq!(second.event()["data"], 2);
     first.assert_silent();
 }
+
+#[test]
+fn an_answer_that_was_overtaken_by_an_event_is_followed_by_the_latest() {
+    for bind in [true, false] {
+        let (api, pogo) = start(|_| ());
+        api.put("/posts/1", json!(1));
+        let mut socket = Socket::open(&pogo);
+        socket.bind("/posts/1");
+        api.hold("GET /posts/1");
+        socket.send(&json!({"id": 70, "event": "show", "uri": "/posts/1", "bind": bind}));
+        api.wait_held();
+        pogo.write("PUT", "/posts/1", &json!(2));
+        assert_eq!(socket.event(), update("/posts/1", json!(2)));
+        api.release();
+        assert_eq!(socket.answer(70)["data"], 1);
+        assert_eq!(socket.event(), update("/posts/1", json!(2)));
+        socket.assert_silent();
+    }
+}
+
+#[test]
+fn a_bind_right_after_a_change_of_credential_does_not_hide_what_changed_by_it() {
+    let (api, pogo) = start(|_| ());
+    api.on("GET /me", |seen, _| Some(Reply::new(200, &json!(seen.header("authorization")))));
+    let mut socket = Socket::open_as(&pogo, "alice");
+    socket.must(json!({"event": "bind", "uri": "/me", "version": null}));
+    socket.send(&json!({"id": 70, "event": "auth", "data": {"token": "bob"}}));
+    socket.send(&json!({"id": 71, "event": "bind", "uri": "/me"}));
+    assert_eq!(socket.answer(71)["status"], "ok");
+    assert_eq!(socket.event()["id"], 70);
+    assert_eq!(socket.event()["data"], "Bearer bob");
+}
