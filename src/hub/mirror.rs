@@ -237,10 +237,13 @@ impl Binding {
         self.live.set(false);
     }
 
-    /// The client was shown this otherwise than by an event, and takes it for the latest.
-    pub fn shown(&self, version: Arc<str>) {
-        self.held.replace(Some(version));
-        self.before.replace(None);
+    /// The client was shown this version by the answer to a request. Whether it takes that or the
+    /// last event for the latest cannot be known, so unless they are one the next answer is sent.
+    pub fn shown(&self, version: &str) {
+        if self.held.borrow().as_deref() != Some(version) {
+            self.held.replace(None);
+            self.before.replace(None);
+        }
     }
 
     fn waits_beyond(&self, covers: u64) -> bool {

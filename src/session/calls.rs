@@ -240,8 +240,10 @@ impl Session {
             // and by an explicit `bind` in its own answer.
             return;
         };
-        if let Some(held) = held {
-            binding.shown(held);
+        match held {
+            Some(held) if is_new => drop(binding.held.replace(Some(held))),
+            Some(held) => binding.shown(&held),
+            None => {}
         }
         let hub = &self.sessions.services.hub;
         if hub.wait(&binding, self.client.clone(), Purpose::Autobind).is_err() && is_new {

@@ -189,6 +189,18 @@ impl Api {
         self.seen(line)
     }
 
+    /// Waits until exactly this URI was asked for `count` times; more is a failure.
+    pub fn wait_gets(&self, uri: &str, count: usize) {
+        let line = format!("GET {uri}");
+        let gets = |state: &State| state.seen.iter().filter(|seen| seen.line() == line).count();
+        let (state, _timeout) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.state(), PATIENCE, |state| gets(state) < count)
+            .unwrap();
+        assert_eq!(gets(&state), count, "{line}");
+    }
+
     /// The most GETs that were under way at once.
     pub fn most_concurrent(&self) -> usize {
         self.state().most_concurrent
