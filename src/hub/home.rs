@@ -148,9 +148,8 @@ impl Home {
                 found.extend(paths.range(from..to).flat_map(|(_, keys)| keys));
             }
         }
-        let is_spared = |key: &ViewKey| {
-            change.spared.as_ref().is_some_and(|path| is_plain_view_of(key, path))
-        };
+        let is_spared =
+            |key: &ViewKey| change.spared.as_ref().is_some_and(|path| is_plain_view_of(key, path));
         found.retain(|key| !is_spared(key));
         found.into_iter().filter_map(|key| views.get(key).cloned()).collect()
     }
