@@ -16,11 +16,13 @@ pub struct Change {
     pub touches: Vec<Touch>,
     /// When to ask again, after the first time, for upstreams whose reads lag behind their writes.
     pub settle: Vec<Duration>,
+    /// The path whose plain view is left alone, because its new state follows by another way.
+    pub spared: Option<PathKey>,
 }
 
 impl Change {
     pub fn of_everything(settle: Vec<Duration>) -> Self {
-        Self { touches: vec![Touch::Family(PathKey::of("/"))], settle }
+        Self { touches: vec![Touch::Family(PathKey::of("/"))], settle, spared: None }
     }
 
     pub fn touches(&self, path: &PathKey) -> bool {
@@ -87,7 +89,7 @@ pub fn touched(
     if may_still_happen && settle.is_empty() {
         settle = ACCEPTED_SETTLE.to_vec();
     }
-    Some(Change { touches, settle })
+    Some(Change { touches, settle, spared: None })
 }
 
 /// Everything but the safe methods (RFC 9110 §9.2.1) may change state; unknown methods too.

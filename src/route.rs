@@ -26,6 +26,8 @@ pub enum Push {
     State,
     /// `{"event":"update","uri"}` alone: the client fetches for itself.
     Notify,
+    /// The new state, taken from the write's own answer where that is safe; public routes only.
+    Response,
 }
 
 /// One `[[route]]`.

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::connections::Connections;
@@ -96,7 +95,7 @@ impl Server {
             authenticator: Arc::new(authenticator),
             routes: Arc::new(routes),
             channels: options.channels.clone().into(),
-            refetches: Arc::new(Semaphore::new(options.hub.refetch_concurrency.max(1))),
+            hubs: hub::Node::new(&options.hub),
             mail: (0..workers.get()).map(|_| Mailbox::default()).collect(),
             connections: Connections::new(options.connections, options.connections_per_address),
             drain: CancellationToken::new(),

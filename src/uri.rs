@@ -221,6 +221,11 @@ impl PathKey {
         Self(key.into())
     }
 
+    /// The first segment; a resource's ancestors (but the root) and descendants share it.
+    pub fn head(&self) -> &[u8] {
+        self.0.split(|b| *b == b'/').nth(1).unwrap_or_default()
+    }
+
     /// The resources that this one lies below, nearest first; the root is the last.
     pub fn ancestors(&self) -> impl Iterator<Item = PathKey> + '_ {
         let mut end = self.0.len();

@@ -323,6 +323,34 @@ impl View {
         self.changed > self.settled && self.changed <= meets
     }
 
+    /// Whether a state that did not come by a fetch is newer than the present one: no fetch is
+    /// under way that could bring an older one after it, and nothing else has changed.
+    pub fn takes(&self) -> bool {
+        self.in_flight.is_none()
+            && self.wanted == self.settled
+            && self.state.is_some()
+            && !self.pace.notify
+    }
+
+    /// Shows `new`, if the view [takes](View::takes) it.
+    pub fn replace(&mut self, new: State) -> Option<Verdict> {
+        if !self.takes() {
+            return None;
+        }
+        self.show(new);
+        self.live()
+    }
+
+    fn show(&mut self, new: State) {
+        self.state = Some(Arc::new(match &self.state {
+            Some(old) if old.same_content(&new) => {
+                // A new validator for old content: the client has this version.
+                State { version: Arc::clone(&old.version), ..new }
+            }
+            _ => new,
+        }));
+    }
+
     /// The waiting get the failure that the upstream asked us not to repeat.
     pub fn repeat(&mut self) -> Option<Verdict> {
         self.answered = self.urgent;
@@ -336,14 +364,11 @@ impl View {
                 self.refetched |= self.state.is_some();
                 let changed = self.meets_a_change();
                 self.settle(now);
-                self.state = Some(Arc::new(match &self.state {
-                    _ if self.pace.notify => self.unseen(changed, new.vary),
-                    Some(old) if old.same_content(&new) => {
-                        // A new validator for old content: the client has this version.
-                        State { version: Arc::clone(&old.version), ..new }
-                    }
-                    _ => new,
-                }));
+                if self.pace.notify {
+                    self.state = Some(Arc::new(self.unseen(changed, new.vary)));
+                } else {
+                    self.show(new);
+                }
                 self.live()
             }
             Answer::NotModified => {

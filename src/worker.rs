@@ -13,7 +13,6 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,8 +25,8 @@ use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
 use crate::gateway::{self, Gateway, Peer};
 use crate::headers::Via;
-use crate::hub::Hub;
 use crate::hub::mail::Mailbox;
+use crate::hub::{self, Hub};
 use crate::route::Routes;
 use crate::server::Options;
 use crate::session::{self, Sessions};
@@ -58,8 +57,8 @@ pub(crate) struct Shared {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) channels: Arc<[channel::Rule]>,
-    /// Refetches that may still start.
-    pub(crate) refetches: Arc<Semaphore>,
+    /// What the workers' hubs share.
+    pub(crate) hubs: hub::Node,
     /// One mailbox for each worker.
     pub(crate) mail: Arc<[Mailbox]>,
     pub(crate) connections: Connections,
@@ -147,7 +146,7 @@ impl Worker {
             Rc::clone(&upstream),
             via.clone(),
             options.hub.clone(),
-            Arc::clone(&shared.refetches),
+            shared.hubs.clone(),
         );
         let exchange = Rc::new(Exchange::new(
             Rc::clone(&upstream),

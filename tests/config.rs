@@ -310,8 +310,8 @@ fn a_route_that_cannot_hold_is_refused() {
         ),
         (
             "[[route]]\npath = \"/posts\"\npush = \"response\"",
-            "4: route.push: \"response\" is not in this release, which never shows a writer's \
-             answer to others; expected \"state\" or \"notify\"",
+            "4: route.push: \"response\" shows the writer's answer to everybody, so it needs \
+             visibility = \"public\"",
         ),
         (
             "[[route]]\npath = \"/posts\"\naffects = [\"/feed\"]\naffects_only = []",

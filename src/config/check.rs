@@ -5,7 +5,7 @@ use crate::units::{Interval, Size};
 
 use super::document::Document;
 use super::fault::{Fault, Kind};
-use super::sections::{Auth, Config, Gate, Jwt, Push, Route, Who};
+use super::sections::{Auth, Config, Gate, Jwt, Push, Route, Visibility, Who};
 use super::words::Origin;
 
 /// The first contradiction in `config`, told by the place it has in `document`.
@@ -216,11 +216,11 @@ impl Check<'_> {
 
     fn route(&self, at: usize, route: &Route) -> Result<(), Fault> {
         let key = |name: &str| format!("route.{at}.{name}");
-        if route.push == Push::Response {
+        if route.push == Push::Response && route.visibility != Visibility::Public {
             return self.refuse(
                 &key("push"),
-                "\"response\" is not in this release, which never shows a writer's answer to others; \
-                 expected \"state\" or \"notify\"",
+                "\"response\" shows the writer's answer to everybody, so it needs \
+                 visibility = \"public\"",
             );
         }
         if route.affects_only.is_some() && !route.affects.is_empty() {

@@ -213,9 +213,9 @@ pub(super) fn rule(route: sections::Route) -> route::Rule {
             sections::Visibility::Public => route::Visibility::Public,
         },
         push: match route.push {
-            // The check refuses a "response".
-            sections::Push::State | sections::Push::Response => route::Push::State,
+            sections::Push::State => route::Push::State,
             sections::Push::Notify => route::Push::Notify,
+            sections::Push::Response => route::Push::Response,
         },
         affects: route.affects,
         affects_only: route.affects_only,

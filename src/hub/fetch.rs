@@ -117,7 +117,11 @@ const MAX_ETAG: usize = 256;
 /// The version of what is not there.
 const ABSENT: &str = "absent";
 
-fn success(headers: &HeaderMap, body: &[u8], options: &Options) -> Result<State, Problem> {
+pub(super) fn success(
+    headers: &HeaderMap,
+    body: &[u8],
+    options: &Options,
+) -> Result<State, Problem> {
     let data = content(headers, body)?;
     // A weak one may stay when the content changes (RFC 9110 §8.8.1): a 304 to it proves nothing.
     let etag = headers

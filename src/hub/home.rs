@@ -148,8 +148,23 @@ impl Home {
                 found.extend(paths.range(from..to).flat_map(|(_, keys)| keys));
             }
         }
+        let is_spared =
+            |key: &ViewKey| change.spared.as_ref().is_some_and(|path| is_plain_view_of(key, path));
+        found.retain(|key| !is_spared(key));
         found.into_iter().filter_map(|key| views.get(key).cloned()).collect()
     }
+
+    /// The views of a path itself, without its query variants.
+    pub(super) fn plain_views(&self, path: &PathKey) -> Vec<Rc<HomeView>> {
+        let (paths, views) = (self.paths.borrow(), self.views.borrow());
+        let keys = paths.get(path).into_iter().flatten();
+        let plain = keys.filter(|key| is_plain_view_of(key, path));
+        plain.filter_map(|key| views.get(key).cloned()).collect()
+    }
+}
+
+fn is_plain_view_of(key: &ViewKey, path: &PathKey) -> bool {
+    !key.uri.as_str().contains('?') && key.uri.key() == *path
 }
 
 impl HomeView {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use tokio::sync::Notify;
 
+use super::written::Written;
 use crate::audience::ViewKey;
 use crate::change::Change;
 use crate::headers::ClientAddress;
@@ -52,6 +53,9 @@ pub struct Published {
     pub frame: Bytes,
 }
 
+/// Answers to writes that wait for one worker; at the bound the views are fetched instead.
+const MAX_WRITTEN: usize = 64;
+
 /// What was in a mailbox.
 #[derive(Debug, Default)]
 pub struct Mail {
@@ -59,6 +63,7 @@ pub struct Mail {
     /// Set when there were more changes than are kept: how long the slowest takes to settle.
     pub everything_changed: Option<Vec<Duration>>,
     pub seats: Vec<Seat>,
+    pub written: Vec<Arc<Written>>,
     pub deliveries: Vec<Delivery>,
     pub published: Vec<Published>,
     pub lost: HashMap<Arc<str>, u64>,
@@ -100,6 +105,25 @@ impl Mailbox {
             }
         }
         self.bell.notify_one();
+    }
+
+    /// A state that needs no fetch; counts as a change where it cannot be taken.
+    pub fn written(&self, written: &Arc<Written>) {
+        if self.views.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let is_full = {
+            let mut mail = self.mail();
+            let is_full = mail.written.len() >= MAX_WRITTEN;
+            if !is_full {
+                mail.written.push(Arc::clone(written));
+            }
+            is_full
+        };
+        match is_full {
+            true => self.change(&Arc::new(written.as_change())),
+            false => self.bell.notify_one(),
+        }
     }
 
     /// False when the worker is too far behind to take another bind.

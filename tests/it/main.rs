@@ -42,3 +42,4 @@ mod streaming;
 mod target;
 mod tidy;
 mod upgrade;
+mod written;
