@@ -27,9 +27,11 @@ use self::calls::Calls;
 use self::frames::{Frames, Received};
 use self::outbox::Outbox;
 pub use self::registry::{Services, Sessions};
+use self::requests::unbound_problem;
 use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
+use crate::hub::Unbound;
 use crate::hub::mirror::{Binding, Owner, Purpose};
 use crate::protocol::{Close, Outgoing, Reason, codec};
 use crate::view::{End, Verdict};
@@ -443,6 +445,7 @@ impl Owner for Session {
     fn overloaded(&self, binding: &Rc<Binding>) {
         self.sessions.services.hub.leave(binding);
         self.drop_binding(binding);
+        self.refuse_waiting(binding, &unbound_problem(Unbound::Overloaded));
         self.send_unbind(binding, Reason::Limit);
     }
 }
