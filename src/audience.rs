@@ -187,15 +187,16 @@ impl Audience {
     }
 
     /// Whether the credential says of itself that it cannot be sent twice: proofs of possession
-    /// and request signatures. A `Bearer` token or a cookie can, so its 401 means revocation.
+    /// and request signatures. Any other can (a `Bearer` or a `Token`), so its 401 means revocation.
     pub fn is_single_use(&self) -> bool {
         self.fields.iter().any(|(name, value)| {
             name.as_str() == "dpop"
                 || name.as_str() == "signature"
                 || (*name == header::AUTHORIZATION && {
                     let scheme = value.as_bytes().split(|b| *b == b' ').next().unwrap_or_default();
-                    !scheme.eq_ignore_ascii_case(b"bearer")
-                        && !scheme.eq_ignore_ascii_case(b"basic")
+                    let scheme = scheme.to_ascii_lowercase();
+                    let known: [&[u8]; 5] = [b"dpop", b"signature", b"hawk", b"digest", b"oauth"];
+                    known.contains(&&*scheme) || scheme.windows(4).any(|part| part == b"hmac")
                 })
         })
     }

@@ -16,6 +16,21 @@ pub struct Change {
     pub touches: Vec<Touch>,
     /// When to ask again, after the first time, for upstreams whose reads lag behind their writes.
     pub settle: Vec<Duration>,
+    /// The path whose plain view is left alone, because its new state follows by another way.
+    pub spared: Option<PathKey>,
+}
+
+impl Change {
+    pub fn of_everything(settle: Vec<Duration>) -> Self {
+        Self { touches: vec![Touch::Family(PathKey::of("/"))], settle, spared: None }
+    }
+
+    pub fn touches(&self, path: &PathKey) -> bool {
+        self.touches.iter().any(|touch| match touch {
+            Touch::Path(touched) => touched == path,
+            Touch::Family(touched) => touched == path || touched.is_related_to(path),
+        })
+    }
 }
 
 /// A part of the URI space. Query variants of every path are included.
@@ -27,7 +42,8 @@ pub enum Touch {
     Path(PathKey),
 }
 
-/// After a `202 Accepted` the work is done later; nothing says when (RFC 9110 §15.3.3).
+/// After a `202 Accepted` the work is done later; nothing says when (RFC 9110 §15.3.3). The same
+/// holds for a write whose answer did not come: the upstream may still be at it.
 const ACCEPTED_SETTLE: [Duration; 3] =
     [Duration::from_millis(250), Duration::from_secs(2), Duration::from_secs(10)];
 
@@ -55,7 +71,8 @@ pub fn touched(
         let target_key = PathKey::of(target);
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
             for value in headers.get_all(name) {
-                let named = value.to_str().ok().map(|uri| resolve(uri, target));
+                let text = std::str::from_utf8(value.as_bytes()).ok();
+                let named = text.map(|uri| resolve(uri, target));
                 if let Some(key) = named.filter(|key| *key != target_key) {
                     touches.push(Touch::Family(key));
                 }
@@ -65,10 +82,14 @@ pub fn touched(
         touches.extend(route.affects().iter().map(|uri| Touch::Path(PathKey::of(uri))));
     }
     let mut settle = route.rule.settle.clone();
-    if status == Some(StatusCode::ACCEPTED) && settle.is_empty() {
+    let may_still_happen = matches!(
+        status,
+        None | Some(StatusCode::ACCEPTED | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
+    );
+    if may_still_happen && settle.is_empty() {
         settle = ACCEPTED_SETTLE.to_vec();
     }
-    Some(Change { touches, settle })
+    Some(Change { touches, settle, spared: None })
 }
 
 /// Everything but the safe methods (RFC 9110 §9.2.1) may change state; unknown methods too.
@@ -148,6 +169,14 @@ mod tests {
             ("PUT", 412),
         ] {
             assert!(touches(method, "/posts/1", status, None).is_empty(), "{method} {status}");
+        }
+    }
+
+    #[test]
+    fn what_changes_everything_touches_every_path() {
+        let change = Change::of_everything(Vec::new());
+        for path in ["/", "/posts", "/users/7/posts", "/%00", "/é"] {
+            assert!(change.touches(&PathKey::of(path)), "{path}");
         }
     }
 

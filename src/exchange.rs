@@ -3,19 +3,21 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio_util::task::TaskTracker;
 
 use crate::audience::is_credential;
 use crate::body::Fault;
-use crate::change;
+use crate::change::{self, Change};
 use crate::gate::auth::Authenticator;
 use crate::headers::{self, ClientAddress, Via};
 use crate::hub::Hub;
 use crate::hub::mail::Credentials;
+use crate::hub::written::Expectation;
 use crate::rejection::Rejection;
-use crate::route::Routes;
-use crate::upstream::{Failure, Kind, Switch, Tunnel, Upstream};
+use crate::route::{Push, Routes};
+use crate::upstream::{Failure, Kind, Switch, Tee, Tunnel, Upstream};
+use crate::uri::PathKey;
 
 pub use crate::body::RequestBody;
 pub use crate::upstream::ResponseBody;
@@ -119,20 +121,61 @@ impl Exchange {
     ) -> Result<Response<ResponseBody>, Rejection> {
         let method = request.method().clone();
         let target = request.uri().clone();
-        let logout = self.logged_out_by(&request);
-        let outcome = self.upstream.send(request).await;
         let target = target.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-        match &outcome {
+        let logout = self.logged_out_by(&request);
+        let expectation = self.expectation(&method, target);
+        match self.upstream.send(request).await {
             Ok(answer) => {
                 if let Some(credentials) = logout.filter(|_| answer.status().is_success()) {
                     self.hub.logged_out(credentials);
                 }
-                self.announce(&method, target, Some(answer));
+                let change = self.change(&method, target, Some(&answer));
+                match (change, expectation) {
+                    (Some(change), Some(expectation)) if answer.status() == StatusCode::OK => {
+                        return Ok(self.watch(answer, change, expectation));
+                    }
+                    (Some(change), _) => self.hub.changed(change),
+                    (None, _) => {}
+                }
+                Ok(answer)
             }
-            Err(Failure { may_have_been_seen: true, .. }) => self.announce(&method, target, None),
-            Err(_) => (),
+            Err(failure) => {
+                if failure.may_have_been_seen
+                    && let Some(change) = self.change(&method, target, None)
+                {
+                    self.hub.changed(change);
+                }
+                Err(Rejection::from(failure))
+            }
         }
-        outcome.map_err(Rejection::from)
+    }
+
+    /// Where the answer to a write is to be shown, if the operator said so (`push = "response"`).
+    fn expectation(&self, method: &Method, target: &str) -> Option<Expectation> {
+        let replaces = matches!(*method, Method::PUT | Method::PATCH) && !target.contains('?');
+        let route = self.routes.of(target);
+        let shown = replaces && route.rule.push == Push::Response;
+        shown.then(|| self.hub.expect(PathKey::of(target)))
+    }
+
+    /// Announces the change, and shows the answer as the new state once it has come whole.
+    fn watch(
+        &self,
+        answer: Response<ResponseBody>,
+        change: Change,
+        mut expectation: Expectation,
+    ) -> Response<ResponseBody> {
+        if !self.hub.changed_but(&mut expectation, change) {
+            return answer;
+        }
+        let (parts, body) = answer.into_parts();
+        let (hub, headers) = (Rc::clone(&self.hub), parts.headers.clone());
+        let limit = hub.options().body_bytes;
+        let tee = Tee::new(body, limit, move |body| {
+            let written = body.and_then(|body| expectation.read(&headers, body, hub.options()));
+            hub.fulfilled(&expectation, written);
+        });
+        Response::from_parts(parts, ResponseBody::Watched(Box::new(tee)))
     }
 
     /// The credentials that the request ends if it succeeds.
@@ -146,13 +189,15 @@ impl Exchange {
         })
     }
 
-    fn announce(&self, method: &Method, target: &str, answer: Option<&Response<ResponseBody>>) {
+    fn change(
+        &self,
+        method: &Method,
+        target: &str,
+        answer: Option<&Response<ResponseBody>>,
+    ) -> Option<Change> {
         let nothing = HeaderMap::new();
         let headers = answer.map_or(&nothing, Response::headers);
-        let status = answer.map(Response::status);
-        if let Some(change) = change::touched(method, target, status, headers, &self.routes) {
-            self.hub.changed(change);
-        }
+        change::touched(method, target, answer.map(Response::status), headers, &self.routes)
     }
 }
 

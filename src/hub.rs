@@ -8,6 +8,7 @@ pub mod fetch;
 mod home;
 pub mod mail;
 pub mod mirror;
+pub mod written;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -22,12 +23,14 @@ use tokio::time::Instant;
 use self::home::{Home, HomeView};
 use self::mail::{Credentials, Mail, Mailbox, Published, Seat};
 use self::mirror::{Binding, Mirror, Owner, Purpose};
+use self::written::{Expectation, Writes, Written};
 use crate::audience::ViewKey;
 use crate::change::Change;
 use crate::headers::{ClientAddress, Via};
+use crate::protocol::Reason;
 use crate::route::{Push, Routes, Visibility};
 use crate::upstream::Upstream;
-use crate::uri::Uri;
+use crate::uri::{PathKey, Uri};
 use crate::view::{Answer, Pace, Step, Verdict};
 
 /// How views are kept.
@@ -74,7 +77,22 @@ pub struct Hub {
     home: Home,
     mirrors: RefCell<HashMap<Arc<ViewKey>, Rc<Mirror>>>,
     tickets: Cell<u64>,
-    permits: Semaphore,
+    node: Node,
+}
+
+/// What the hubs of all workers share.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Refetches that may still start.
+    refetches: Arc<Semaphore>,
+    writes: Arc<Writes>,
+}
+
+impl Node {
+    pub fn new(options: &Options) -> Self {
+        let refetches = Arc::new(Semaphore::new(options.refetch_concurrency.max(1)));
+        Self { refetches, writes: Arc::default() }
+    }
 }
 
 /// What arrived from other workers and is not about views.
@@ -100,7 +118,8 @@ pub enum Unbound {
 }
 
 impl Hub {
-    /// `mail` has one mailbox for each worker; `worker` is this one's index.
+    /// `mail` has one mailbox for each worker; `worker` is this one's index. All workers share
+    /// `permits`.
     pub fn new(
         worker: usize,
         mail: Arc<[Mailbox]>,
@@ -108,8 +127,8 @@ impl Hub {
         upstream: Rc<Upstream>,
         via: Option<Via>,
         options: Options,
+        node: Node,
     ) -> Rc<Self> {
-        let permits = options.refetch_concurrency.div_ceil(mail.len().max(1)).max(1);
         Rc::new(Self {
             worker,
             mail,
@@ -120,14 +139,39 @@ impl Hub {
             home: Home::default(),
             mirrors: RefCell::default(),
             tickets: Cell::new(0),
-            permits: Semaphore::new(permits),
+            node,
         })
     }
 
     /// Marks every view that `change` may have touched dirty, on every worker. Does not wait.
     pub fn changed(&self, change: Change) {
+        self.node.writes.note(&change);
         let change = Arc::new(change);
         self.mail.iter().for_each(|mailbox| mailbox.change(&change));
+    }
+
+    /// A write to `path` begins, whose answer may be the path's new state.
+    pub fn expect(&self, path: PathKey) -> Expectation {
+        self.node.writes.expect(path)
+    }
+
+    /// As [`Hub::changed`], but the plain view of the expected path waits for
+    /// [`Hub::fulfilled`]. False if another write came between: then nothing is spared.
+    pub fn changed_but(&self, expectation: &mut Expectation, change: Change) -> bool {
+        let spares = self.node.writes.allow(expectation, &change);
+        self.changed(Change { spared: spares.then(|| expectation.path().clone()), ..change });
+        spares
+    }
+
+    /// What was expected has come: the new state, or `None` for no good answer.
+    pub fn fulfilled(&self, expectation: &Expectation, written: Option<Written>) {
+        match written.filter(|_| self.node.writes.undisturbed(expectation)) {
+            Some(written) => {
+                let written = Arc::new(written);
+                self.mail.iter().for_each(|mailbox| mailbox.written(&written));
+            }
+            None => self.changed(expectation.as_change()),
+        }
     }
 
     /// Ends the sessions of a credential, on every worker.
@@ -262,17 +306,16 @@ impl Hub {
         // After the seats: a change must also reach the views that they opened, since the fetch
         // of such a view starts only when this turn is over, and none is missed.
         let now = Instant::now();
-        for change in &mail.changes {
+        let everything = mail.everything_changed.map(Change::of_everything).map(Arc::new);
+        for change in mail.changes.iter().chain(&everything) {
+            self.home.remember(change, now);
             for view in self.home.touched(change) {
                 view.view.borrow_mut().change(now, &change.settle);
                 self.attend(&view);
             }
         }
-        if mail.everything_changed {
-            for view in self.home.all() {
-                view.view.borrow_mut().change(now, &[]);
-                self.attend(&view);
-            }
+        for written in &mail.written {
+            self.take_written(written);
         }
         for delivery in mail.deliveries {
             let mirror = self.mirrors.borrow().get(&delivery.key).cloned();
@@ -289,16 +332,33 @@ impl Hub {
         }
     }
 
+    /// Shows a write's own answer to the views that are not in the middle of something else.
+    fn take_written(self: &Rc<Self>, written: &Written) {
+        let now = Instant::now();
+        for view in self.home.plain_views(written.path()) {
+            let verdict = view.view.borrow_mut().replace(written.state());
+            let settle = written.settle();
+            if verdict.is_some() {
+                let later = settle.iter().map(|delay| now + *delay);
+                view.view.borrow_mut().ask_at(later);
+                self.deliver(&view, verdict);
+            } else {
+                view.view.borrow_mut().change(now, settle);
+            }
+            self.attend(&view);
+        }
+    }
+
     /// The upstream's `Vary` named a field that this member sends and its view's fetch did not.
     fn rehome(&self, binding: &Rc<Binding>) {
         let client = binding.owner().map(|owner| owner.client());
         let Some(client) = client else { return };
-        let waiting = binding.waits();
-        let moved = self.move_home(binding, client.clone());
-        let moved = match (moved, waiting) {
-            (Ok(()), true) => Ok(()),
-            (Ok(()), false) => self.wait(binding, client, Purpose::Autobind),
-            (Err(error), _) => Err(error),
+        let moved = if binding.live.get() || !binding.waits() {
+            // The other view may be behind what the client holds: nothing of it is shown until it
+            // was fetched for this member too.
+            self.rejudge(binding, client, Purpose::Rejudge(Reason::Forbidden))
+        } else {
+            self.move_home(binding, client)
         };
         if let Err(Unbound::NotRealtime | Unbound::Overloaded) = moved
             && let Some(owner) = binding.owner()
@@ -389,7 +449,7 @@ impl Hub {
 
     async fn fetch_permitted(&self, view: &HomeView) -> Answer {
         // The semaphore is never closed; were it, an unbounded fetch is better than none.
-        let _permit = self.permits.acquire().await.ok();
+        let _permit = self.node.refetches.acquire().await.ok();
         let known = {
             let mut machine = view.view.borrow_mut();
             machine.start(Instant::now());

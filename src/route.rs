@@ -1,12 +1,12 @@
 //! Which policy a path has (matchit): the most specific `[[route]]` wins.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gate::rate::{Limiter, Wait};
 use crate::units::Rate;
-use crate::uri::Uri;
+use crate::uri::tidy;
 
 /// Whose eyes a route's resources are fetched with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,7 +26,7 @@ pub enum Push {
     State,
     /// `{"event":"update","uri"}` alone: the client fetches for itself.
     Notify,
-    /// The write's own response body; public routes only.
+    /// The new state, taken from the write's own answer where that is safe; public routes only.
     Response,
 }
 
@@ -44,6 +44,7 @@ pub struct Rule {
     pub update_method: http::Method,
     pub min_interval: Option<Duration>,
     pub settle: Vec<Duration>,
+    /// Requests of one client's address.
     pub rate: Option<Rate>,
 }
 
@@ -65,20 +66,21 @@ impl Default for Rule {
     }
 }
 
-/// Every rule, found by path.
-#[derive(Debug, Clone)]
+/// Every rule, found by path, and what clients have spent of its rate.
+#[derive(Debug)]
 pub struct Routes {
     rules: Vec<Rule>,
+    /// For each rule.
+    budgets: Vec<Option<Limiter>>,
     router: matchit::Router<usize>,
     implied: Rule,
-    /// One for each rule with a rate, by the rule's number; empty when none has.
-    limiters: Arc<[Option<Limiter>]>,
 }
 
 /// A path's rule, with the parameters that its pattern took from the path.
 #[derive(Debug)]
 pub struct Route<'r> {
     pub rule: &'r Rule,
+    budget: Option<&'r Limiter>,
     params: Vec<(String, String)>,
 }
 
@@ -89,47 +91,39 @@ impl Routes {
         for (number, rule) in rules.iter().enumerate() {
             router.insert(rule.path.as_str(), number).map_err(|error| (number, error))?;
         }
-        let limiter = |rule: &Rule| rule.rate.map(Limiter::new);
-        let limited = rules.iter().any(|rule| rule.rate.is_some());
-        let limiters = if limited { rules.iter().map(limiter).collect() } else { [].into() };
-        Ok(Self { rules, router, implied: Rule::default(), limiters })
+        let budgets = rules.iter().map(|rule| rule.rate.map(Limiter::new)).collect();
+        Ok(Self { rules, budgets, router, implied: Rule::default() })
     }
 
-    /// The rule of a request target; its query does not count.
+    /// The rule of a request target; neither its query counts nor how its path is spelled.
     pub fn of<'r>(&'r self, target: &str) -> Route<'r> {
-        match self.find(target) {
-            Some(found) => Route {
+        let implied = Route { rule: &self.implied, budget: None, params: Vec::new() };
+        if self.rules.is_empty() {
+            return implied;
+        }
+        let path: Cow<'_, str> = tidy(target.split(['?', '#']).next().unwrap_or_default());
+        let trimmed = if path.len() > 1 { path.strip_suffix('/').unwrap_or(&path) } else { &path };
+        match self.router.at(&path).or_else(|_| self.router.at(trimmed)) {
+            Ok(found) => Route {
                 rule: &self.rules[*found.value],
+                budget: self.budgets[*found.value].as_ref(),
                 params: found.params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
             },
-            None => Route { rule: &self.implied, params: Vec::new() },
+            Err(_) => implied,
         }
     }
 
-    /// Spends one of the requests that `client` may make on the target's route.
+    /// Spends one request of the client's budget for the target's route.
     pub fn spend(&self, target: &str, client: IpAddr) -> Result<(), Wait> {
-        if self.limiters.is_empty() {
+        if self.budgets.iter().all(Option::is_none) {
             return Ok(());
         }
-        // However the path is spelt, it is the same budget.
-        let canonical = Uri::parse(target).ok();
-        let target = canonical.as_ref().map_or(target, Uri::as_str);
-        let limiter = self.find(target).and_then(|found| self.limiters.get(*found.value)?.as_ref());
-        limiter.map_or(Ok(()), |limiter| limiter.spend(client))
+        self.of(target).budget.map_or(Ok(()), |budget| budget.spend(client))
     }
 
-    /// Forgets budgets that are full again; to be called now and then.
+    /// Forgets budgets that are full again. To be called every minute or so.
     pub fn sweep(&self) {
-        self.limiters.iter().flatten().for_each(Limiter::sweep);
-    }
-
-    fn find<'r, 't>(&'r self, target: &'t str) -> Option<matchit::Match<'r, 't, &'r usize>> {
-        if self.rules.is_empty() {
-            return None;
-        }
-        let path = target.split('?').next().unwrap_or_default();
-        let trimmed = if path.len() > 1 { path.strip_suffix('/').unwrap_or(path) } else { path };
-        self.router.at(path).or_else(|_| self.router.at(trimmed)).ok()
+        self.budgets.iter().flatten().for_each(Limiter::sweep);
     }
 }
 
@@ -137,9 +131,9 @@ impl Default for Routes {
     fn default() -> Self {
         Self {
             rules: Vec::new(),
+            budgets: Vec::new(),
             router: matchit::Router::new(),
             implied: Rule::default(),
-            limiters: [].into(),
         }
     }
 }

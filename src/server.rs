@@ -95,6 +95,7 @@ impl Server {
             authenticator: Arc::new(authenticator),
             routes: Arc::new(routes),
             channels: options.channels.clone().into(),
+            hubs: hub::Node::new(&options.hub),
             mail: (0..workers.get()).map(|_| Mailbox::default()).collect(),
             connections: Connections::new(options.connections, options.connections_per_address),
             drain: CancellationToken::new(),

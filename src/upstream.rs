@@ -1,6 +1,7 @@
 //! Forwards to the API and streams the answer back, over one worker's own connections.
 
 mod pool;
+mod tee;
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use crate::body::{Fault, Progress, RequestBody};
 use crate::headers;
 use pool::{Broken, Lease, Live, Pool};
+pub use tee::Tee;
 
 /// How long a connection is silent before the kernel asks whether the other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -374,6 +376,7 @@ pub enum ResponseBody {
     Empty,
     Full(Bytes),
     Incoming(Download),
+    Watched(Box<Tee>),
 }
 
 impl From<Bytes> for ResponseBody {
@@ -464,6 +467,7 @@ impl Body for ResponseBody {
             Self::Incoming(download) => download
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map(headers::only_lawful_trailers))),
+            Self::Watched(tee) => tee.poll_frame(cx),
         }
     }
 
@@ -472,6 +476,7 @@ impl Body for ResponseBody {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(download) => download.incoming.is_end_stream(),
+            Self::Watched(tee) => tee.body.is_end_stream(),
         }
     }
 
@@ -480,6 +485,7 @@ impl Body for ResponseBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(download) => download.incoming.size_hint(),
+            Self::Watched(tee) => tee.body.size_hint(),
         }
     }
 }

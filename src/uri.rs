@@ -7,6 +7,7 @@
 //! slash dropped), because a write whose path *may* mean the same resource must find its views:
 //! finding one too many costs a GET, missing one leaves a client old.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -150,6 +151,44 @@ fn hex_pair(high: u8, low: u8) -> Option<u8> {
     u8::try_from(high * 16 + low).ok()
 }
 
+/// A request path with its needless spellings undone: unreserved characters decoded, empty and dot
+/// segments resolved. What separates segments and what does not stays as it is.
+pub fn tidy(path: &str) -> Cow<'_, str> {
+    if !["%", "//", "/."].iter().any(|oddity| path.contains(oddity)) {
+        return Cow::Borrowed(path);
+    }
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.find('%') {
+        let (before, after) = rest.split_at(at);
+        decoded.push_str(before);
+        let byte = match after.as_bytes() {
+            [_, high, low, ..] => hex_pair(*high, *low).filter(|byte| is_unreserved(*byte)),
+            _ => None,
+        };
+        match byte {
+            Some(byte) => {
+                decoded.push(char::from(byte));
+                rest = &after[3..];
+            }
+            None => {
+                decoded.push('%');
+                rest = &after[1..];
+            }
+        }
+    }
+    decoded.push_str(rest);
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in decoded.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            name => segments.push(name),
+        }
+    }
+    Cow::Owned(format!("/{}", segments.join("/")))
+}
+
 /// A path as an upstream may understand it: every segment decoded and preceded by `/`; the root is
 /// empty. Ordered so that a resource's descendants are one range.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -182,6 +221,11 @@ impl PathKey {
         Self(key.into())
     }
 
+    /// The first segment; a resource's ancestors (but the root) and descendants share it.
+    pub fn head(&self) -> &[u8] {
+        self.0.split(|b| *b == b'/').nth(1).unwrap_or_default()
+    }
+
     /// The resources that this one lies below, nearest first; the root is the last.
     pub fn ancestors(&self) -> impl Iterator<Item = PathKey> + '_ {
         let mut end = self.0.len();
@@ -190,6 +234,14 @@ impl PathKey {
             end = slash;
             Some(PathKey(self.0[..slash].into()))
         })
+    }
+
+    /// Whether one of the two lies below the other.
+    pub fn is_related_to(&self, other: &Self) -> bool {
+        let below = |low: &Self, high: &Self| {
+            low.0.strip_prefix(&*high.0).is_some_and(|rest| rest.starts_with(b"/"))
+        };
+        below(self, other) || below(other, self)
     }
 
     /// The range of keys below this one: from the first value, up to but without the second.
@@ -297,6 +349,23 @@ mod tests {
     }
 
     #[test]
+    fn a_tidy_path_keeps_what_tells_segments_apart() {
+        for (spelled, tidied) in [
+            ("/users/7", "/users/7"),
+            ("/users/", "/users/"),
+            ("/", "/"),
+            ("/%75sers//7/", "/users/7"),
+            ("/x/../users/./7", "/users/7"),
+            ("/../users", "/users"),
+            ("/users/a%2Fb", "/users/a%2Fb"),
+            ("/users/%", "/users/%"),
+            ("/users/%é%7", "/users/%é%7"),
+        ] {
+            assert_eq!(tidy(spelled), tidied);
+        }
+    }
+
+    #[test]
     fn ancestors_go_up_to_the_root() {
         let up: Vec<_> = PathKey::of("/users/7/posts").ancestors().collect();
         assert_eq!(up, [PathKey::of("/users/7"), PathKey::of("/users"), PathKey::of("/")]);
@@ -323,6 +392,8 @@ mod tests {
             let (from, to) = ka.descendants();
             let inside = kb >= from && kb < to;
             prop_assert_eq!(inside, kb.ancestors().any(|k| k == ka));
+            let above = ka.ancestors().any(|k| k == kb);
+            prop_assert_eq!(ka.is_related_to(&kb), inside || above);
         }
     }
 }

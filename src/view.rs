@@ -7,6 +7,7 @@
 //! bind always comes from a fetch that started after its registration. One fetch at a time keeps
 //! states in order: an older one never follows a newer one.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -136,6 +137,10 @@ pub struct View {
     wanted: u64,
     /// The last demand that a client waits for.
     urgent: u64,
+    /// The last demand that a change made.
+    changed: u64,
+    /// The last demand that the need to judge the credential again made.
+    rechecked: u64,
     /// Demands up to here were met by a good answer.
     settled: u64,
     /// Demands up to here were answered, well or badly.
@@ -151,6 +156,9 @@ pub struct View {
     recheck_at: Option<Instant>,
     state: Option<Arc<State>>,
     refetched: bool,
+    /// Tells the versions of unseen states from those of any other view, this one's earlier lives
+    /// included: a client that returns with one of those must not be taken to be up to date.
+    series: u64,
     announced: u64,
     stale: bool,
 }
@@ -166,6 +174,8 @@ impl View {
             pace,
             wanted: 0,
             urgent: 0,
+            changed: 0,
+            rechecked: 0,
             settled: 0,
             answered: 0,
             in_flight: None,
@@ -178,6 +188,7 @@ impl View {
             recheck_at: None,
             state: None,
             refetched: false,
+            series: RandomState::new().hash_one(0),
             announced: 0,
             stale: false,
         }
@@ -205,14 +216,16 @@ impl View {
 
     /// Something that this view may depend on changed; ask now and again after each of `settle`.
     pub fn change(&mut self, now: Instant, settle: &[Duration]) {
-        self.want(now);
-        for delay in settle {
-            if self.later.len() == MAX_LATER {
-                self.later.remove(0);
-            }
-            self.later.push(now + *delay);
-        }
+        self.changed = self.want(now);
+        self.ask_at(settle.iter().map(|delay| now + *delay));
+    }
+
+    /// A change that came before this view did will be seen at these times, if not now.
+    pub fn ask_at(&mut self, times: impl Iterator<Item = Instant>) {
+        self.later.extend(times);
         self.later.sort_unstable();
+        let surplus = self.later.len().saturating_sub(MAX_LATER);
+        self.later.drain(..surplus);
     }
 
     fn want(&mut self, now: Instant) -> u64 {
@@ -226,11 +239,11 @@ impl View {
         let due = self.later.iter().take_while(|at| **at <= now).count();
         if due > 0 {
             self.later.drain(..due);
-            self.want(now);
+            self.changed = self.want(now);
         }
         if self.recheck_at.is_some_and(|at| at <= now) {
             self.recheck_at = None;
-            self.want(now);
+            self.rechecked = self.want(now);
         }
         if self.in_flight.is_some() {
             return Step::Rest;
@@ -246,10 +259,18 @@ impl View {
         let spaced = self.last_start.map(|at| at + self.pace.min_interval);
         let at = spaced.into_iter().chain(self.retry_at).max().unwrap_or(now);
         match at <= now {
-            true if self.pace.notify && self.state.is_some() => Step::Announce,
+            true if self.is_to_be_announced() => Step::Announce,
             true => Step::Fetch,
             false => Step::WaitUntil(at),
         }
+    }
+
+    /// Only a change can be announced unseen: a credential is judged by a fetch.
+    fn is_to_be_announced(&self) -> bool {
+        self.pace.notify
+            && self.state.is_some()
+            && self.changed > self.settled
+            && self.rechecked <= self.settled
     }
 
     pub fn start(&mut self, now: Instant) {
@@ -277,11 +298,57 @@ impl View {
     pub fn announce(&mut self, now: Instant) -> Option<Verdict> {
         self.in_flight = Some(self.wanted);
         self.last_start = Some(now);
+        let recheck_at = self.recheck_at;
         self.settle(now);
-        self.announced += 1;
-        let version = format!("unseen-{}", self.announced);
-        self.state = Some(Arc::new(State::new(version.into(), Content::Unseen)));
+        self.recheck_at = recheck_at;
+        self.state = Some(Arc::new(self.unseen(true, Vary::default())));
         self.live()
+    }
+
+    /// A state of a view whose content is not shown; `changed` since the last one.
+    fn unseen(&mut self, changed: bool, vary: Vary) -> State {
+        let version = match &self.state {
+            Some(old) if !changed => Arc::clone(&old.version),
+            _ => {
+                self.announced += 1;
+                format!("unseen-{:016x}-{}", self.series, self.announced).into()
+            }
+        };
+        State { vary, ..State::new(version, Content::Unseen) }
+    }
+
+    /// Whether the fetch under way is the first to start after a change.
+    fn meets_a_change(&self) -> bool {
+        let meets = self.in_flight.unwrap_or(self.settled);
+        self.changed > self.settled && self.changed <= meets
+    }
+
+    /// Whether a state that did not come by a fetch is newer than the present one: no fetch is
+    /// under way that could bring an older one after it, and nothing else has changed.
+    pub fn takes(&self) -> bool {
+        self.in_flight.is_none()
+            && self.wanted == self.settled
+            && self.state.is_some()
+            && !self.pace.notify
+    }
+
+    /// Shows `new`, if the view [takes](View::takes) it.
+    pub fn replace(&mut self, new: State) -> Option<Verdict> {
+        if !self.takes() {
+            return None;
+        }
+        self.show(new);
+        self.live()
+    }
+
+    fn show(&mut self, new: State) {
+        self.state = Some(Arc::new(match &self.state {
+            Some(old) if old.same_content(&new) => {
+                // A new validator for old content: the client has this version.
+                State { version: Arc::clone(&old.version), ..new }
+            }
+            _ => new,
+        }));
     }
 
     /// The waiting get the failure that the upstream asked us not to repeat.
@@ -295,26 +362,23 @@ impl View {
         match answer {
             Answer::State(new) => {
                 self.refetched |= self.state.is_some();
+                let changed = self.meets_a_change();
                 self.settle(now);
-                let vary = new.vary.clone();
-                self.state = Some(Arc::new(match &self.state {
-                    Some(old) if self.pace.notify => {
-                        State { vary, ..State::new(Arc::clone(&old.version), Content::Unseen) }
-                    }
-                    None if self.pace.notify => {
-                        State { vary, ..State::new("unseen-0".into(), Content::Unseen) }
-                    }
-                    Some(old) if old.same_content(&new) => {
-                        // A new validator for old content: the client has this version.
-                        State { version: Arc::clone(&old.version), ..new }
-                    }
-                    _ => new,
-                }));
+                if self.pace.notify {
+                    self.state = Some(Arc::new(self.unseen(changed, new.vary)));
+                } else {
+                    self.show(new);
+                }
                 self.live()
             }
             Answer::NotModified => {
                 self.refetched = true;
+                let changed = self.meets_a_change();
                 self.settle(now);
+                if let Some(old) = self.state.as_ref().filter(|_| self.pace.notify && changed) {
+                    let vary = old.vary.clone();
+                    self.state = Some(Arc::new(self.unseen(changed, vary)));
+                }
                 self.live()
             }
             Answer::Refused(problem) => {
@@ -324,6 +388,7 @@ impl View {
                     && !self.refetched;
                 if used_up {
                     self.pace.notify = true;
+                    self.pace.recheck = None;
                     return self.announce(now);
                 }
                 Some(Verdict::Ended(End::Refused(Arc::new(problem))))
@@ -365,5 +430,455 @@ impl View {
 
     fn jittered(&self, time: Duration) -> Duration {
         time.mul_f64(0.75 + 0.5 * self.pace.spread.clamp(0.0, 1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::ErrorCode;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn pace() -> Pace {
+        Pace {
+            min_interval: 100 * MS,
+            stale_after: Duration::from_secs(30),
+            recheck: None,
+            spread: 0.5,
+            notify: false,
+            single_use: false,
+        }
+    }
+
+    fn state(version: &str, json: &str) -> State {
+        let data = Data(RawValue::from_string(json.to_owned()).unwrap());
+        State::new(version.into(), Content::Data(data))
+    }
+
+    fn good(version: &str) -> Answer {
+        Answer::State(state(version, &format!("{{\"v\":{version:?}}}")))
+    }
+
+    fn problem(status: u16, retry_after: Option<u64>) -> Problem {
+        let status = http::StatusCode::from_u16(status).unwrap();
+        Problem { retry_after, ..Problem::of_upstream(status, None) }
+    }
+
+    fn failed(retry_after: Option<u64>) -> Answer {
+        Answer::Failed(problem(503, retry_after))
+    }
+
+    /// A view and a clock that moves when the test says.
+    struct Fixture {
+        view: View,
+        now: Instant,
+    }
+
+    impl Fixture {
+        fn new(pace: Pace) -> Self {
+            Self { view: View::new(pace), now: Instant::now() }
+        }
+
+        /// Bound, fetched once, and long enough ago.
+        fn live(pace: Pace) -> Self {
+            let mut fixture = Self::new(pace);
+            fixture.view.bind(fixture.now);
+            fixture.fetch(good("a"));
+            fixture.now += 100 * MS;
+            fixture
+        }
+
+        fn step(&mut self) -> Step {
+            self.view.step(self.now)
+        }
+
+        fn change(&mut self) {
+            self.view.change(self.now, &[]);
+        }
+
+        fn start(&mut self) {
+            assert_eq!(self.step(), Step::Fetch);
+            self.view.start(self.now);
+            assert_eq!(self.step(), Step::Rest, "one fetch at a time");
+        }
+
+        fn fetch(&mut self, answer: Answer) -> Option<Verdict> {
+            self.start();
+            self.view.finish(self.now, answer)
+        }
+
+        /// How long the view waits, where it does.
+        fn waits(&mut self) -> Duration {
+            match self.step() {
+                Step::WaitUntil(at) => at - self.now,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        fn version(&self) -> &str {
+            &self.view.state().unwrap().version
+        }
+    }
+
+    fn live(verdict: Option<Verdict>) -> (Arc<str>, bool) {
+        match verdict {
+            Some(Verdict::Live { state, stale }) => (Arc::clone(&state.version), stale),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_view_that_nobody_wants_rests() {
+        assert_eq!(Fixture::new(pace()).step(), Step::Rest);
+    }
+
+    #[test]
+    fn a_bind_is_answered_only_by_a_fetch_that_started_after_it() {
+        let mut f = Fixture::new(pace());
+        let first = f.view.bind(f.now);
+        f.start();
+        let second = f.view.bind(f.now);
+        f.view.finish(f.now, good("a"));
+        assert_eq!(f.view.answered(), first);
+        f.fetch(good("a"));
+        assert_eq!(f.view.answered(), second);
+        assert_eq!(f.step(), Step::Rest);
+    }
+
+    #[test]
+    fn a_change_during_a_fetch_makes_another_and_several_make_one() {
+        let mut f = Fixture::live(pace());
+        f.change();
+        f.start();
+        for _ in 0..10 {
+            f.change();
+        }
+        f.view.finish(f.now, good("b"));
+        assert_eq!(f.waits(), 100 * MS);
+        f.now += 100 * MS;
+        f.fetch(good("c"));
+        assert_eq!(f.step(), Step::Rest);
+        assert_eq!(f.version(), "c");
+    }
+
+    #[test]
+    fn the_last_change_is_fetched_when_the_interval_has_passed_and_a_bind_waits_for_none() {
+        let mut f = Fixture::live(pace());
+        f.change();
+        f.fetch(good("b"));
+        f.now += 30 * MS;
+        f.change();
+        assert_eq!(f.waits(), 70 * MS);
+        f.now += 60 * MS;
+        f.change();
+        assert_eq!(f.waits(), 10 * MS, "later changes do not put it off");
+        f.view.bind(f.now);
+        f.fetch(good("c"));
+        assert_eq!(f.step(), Step::Rest);
+    }
+
+    #[test]
+    fn failures_are_repeated_ever_more_seldom_and_never_given_up() {
+        let mut f = Fixture::live(pace());
+        f.change();
+        let mut pauses = Vec::new();
+        for _ in 0..20 {
+            assert!(matches!(f.fetch(failed(None)), Some(Verdict::Failed(_))));
+            pauses.push(f.waits());
+            f.now += *pauses.last().unwrap();
+        }
+        assert_eq!(pauses[..4], [250 * MS, 500 * MS, 1000 * MS, 2000 * MS]);
+        assert!(pauses.is_sorted());
+        assert_eq!(pauses[19], LONGEST_RETRY);
+        f.fetch(good("b"));
+        f.change();
+        f.now += 100 * MS;
+        f.fetch(failed(None));
+        assert_eq!(f.waits(), 250 * MS, "a success forgets the failures before it");
+    }
+
+    #[test]
+    fn two_views_that_fail_together_come_back_apart() {
+        let pause = |spread| {
+            let mut f = Fixture::live(Pace { spread, ..pace() });
+            f.change();
+            f.fetch(failed(None));
+            f.waits()
+        };
+        assert_eq!(pause(0.0), FIRST_RETRY.mul_f64(0.75));
+        assert_eq!(pause(1.0), FIRST_RETRY.mul_f64(1.25));
+    }
+
+    #[test]
+    fn retry_after_is_kept_and_repeated_to_those_who_bind_meanwhile() {
+        let mut f = Fixture::live(pace());
+        f.change();
+        f.fetch(failed(Some(7)));
+        assert_eq!(f.waits(), 7000 * MS);
+        f.now += 6999 * MS;
+        let demand = f.view.bind(f.now);
+        assert_eq!(f.step(), Step::Repeat);
+        let Some(Verdict::Failed(problem)) = f.view.repeat() else { panic!("not repeated") };
+        assert_eq!(problem.retry_after, Some(7));
+        assert_eq!(f.view.answered(), demand);
+        assert_eq!(f.waits(), MS, "the demand is still to be met");
+        f.now += MS;
+        f.fetch(good("b"));
+        assert_eq!(f.step(), Step::Rest);
+    }
+
+    #[test]
+    fn a_bind_does_not_wait_for_the_back_off_of_others() {
+        let mut f = Fixture::live(pace());
+        f.change();
+        f.fetch(failed(None));
+        f.view.bind(f.now);
+        assert_eq!(f.step(), Step::Fetch);
+    }
+
+    #[test]
+    fn what_is_not_known_for_long_is_stale_until_it_is() {
+        let mut f = Fixture::live(pace());
+        assert_eq!(f.view.stale_at(), None);
+        f.change();
+        let stale_at = f.view.stale_at().unwrap();
+        assert_eq!(stale_at - f.now, Duration::from_secs(30));
+        f.fetch(failed(None));
+        f.change();
+        assert_eq!(f.view.stale_at(), Some(stale_at), "neither failures nor changes put it off");
+        assert_eq!(live(f.view.go_stale()), ("a".into(), true));
+        assert_eq!(f.view.stale_at(), None, "told once");
+        f.now += Duration::from_secs(30);
+        assert_eq!(live(f.fetch(Answer::NotModified)), ("a".into(), false));
+    }
+
+    #[test]
+    fn a_view_without_a_state_has_nothing_to_be_old() {
+        let mut f = Fixture::new(pace());
+        f.view.bind(f.now);
+        f.fetch(failed(None));
+        assert_eq!(f.view.stale_at(), None);
+        assert!(f.view.go_stale().is_none());
+    }
+
+    #[test]
+    fn a_change_is_asked_for_again_at_its_settle_times() {
+        let mut f = Fixture::live(pace());
+        f.view.change(f.now, &[250 * MS, 2000 * MS]);
+        f.fetch(good("a"));
+        assert_eq!(f.waits(), 250 * MS);
+        f.now += 250 * MS;
+        f.fetch(good("a"));
+        assert_eq!(f.waits(), 1750 * MS);
+        f.now += 1750 * MS;
+        f.fetch(good("b"));
+        assert_eq!(f.step(), Step::Rest);
+    }
+
+    #[test]
+    fn of_too_many_settle_times_the_latest_are_kept() {
+        let mut f = Fixture::live(pace());
+        let times: Vec<Duration> = (1..=20).rev().map(|n| n * 1000 * MS).collect();
+        f.view.change(f.now, &times);
+        f.fetch(good("b"));
+        assert_eq!(f.waits(), 13_000 * MS);
+    }
+
+    #[test]
+    fn a_quiet_view_is_rechecked_and_a_refusal_ends_it() {
+        for status in [401, 403] {
+            let recheck = Some(Duration::from_secs(60));
+            let mut f = Fixture::live(Pace { recheck, ..pace() });
+            let wait = f.waits();
+            f.now += wait;
+            f.fetch(good("a"));
+            assert_eq!(f.waits(), Duration::from_secs(60));
+            f.now += Duration::from_secs(60);
+            let refused = f.fetch(Answer::Refused(problem(status, None)));
+            assert!(matches!(refused, Some(Verdict::Ended(End::Refused(_)))), "{status}");
+        }
+    }
+
+    #[test]
+    fn equal_content_keeps_its_version_and_takes_the_new_validator() {
+        let mut f = Fixture::live(pace());
+        f.change();
+        let mut same = state("b", "{\"v\":\"a\"}");
+        same.etag = Some(HeaderValue::from_static("\"b\""));
+        assert_eq!(live(f.fetch(Answer::State(same))), ("a".into(), false));
+        assert_eq!(f.view.state().unwrap().etag.as_ref().unwrap(), "\"b\"");
+    }
+
+    #[test]
+    fn changes_are_announced_unseen_where_they_are_not_to_be_fetched() {
+        let mut f = Fixture::live(Pace { notify: true, ..pace() });
+        let first = f.version().to_owned();
+        assert_eq!(f.view.state().unwrap().content, Content::Unseen);
+        f.change();
+        assert_eq!(f.step(), Step::Announce);
+        let (second, _) = live(f.view.announce(f.now));
+        assert_ne!(*second, *first);
+        f.change();
+        assert_eq!(f.waits(), 100 * MS);
+        f.view.bind(f.now);
+        let (third, _) = live(f.fetch(good("x")));
+        assert_ne!(third, second, "the bind's fetch met the change, so the others are told");
+        f.view.bind(f.now);
+        assert_eq!(live(f.fetch(good("y"))).0, third, "a bind changes nothing");
+        assert_eq!(f.step(), Step::Rest);
+    }
+
+    #[test]
+    fn versions_of_unseen_states_do_not_come_again_in_another_life_of_the_view() {
+        let version = || Fixture::live(Pace { notify: true, ..pace() }).version().to_owned();
+        assert_ne!(version(), version());
+    }
+
+    #[test]
+    fn a_credential_is_rechecked_where_changes_are_announced() {
+        let recheck = Some(Duration::from_secs(60));
+        let mut f = Fixture::live(Pace { notify: true, recheck, ..pace() });
+        let version = f.version().to_owned();
+        let wait = f.waits();
+        f.now += wait / 2;
+        f.change();
+        assert_eq!(f.step(), Step::Announce);
+        f.view.announce(f.now);
+        assert_eq!(f.waits(), wait - wait / 2, "an announcement judges nobody");
+        f.now += wait;
+        let told = f.version().to_owned();
+        assert_ne!(told, version);
+        assert_eq!(live(f.fetch(good("b"))).0.as_ref(), told);
+    }
+
+    #[test]
+    fn a_credential_that_was_used_up_by_the_bind_is_not_a_revoked_one() {
+        let mut f = Fixture::live(Pace { single_use: true, ..pace() });
+        f.change();
+        let (version, _) = live(f.fetch(Answer::Refused(problem(401, None))));
+        assert_ne!(&*version, "a");
+        assert_eq!(f.view.state().unwrap().content, Content::Unseen);
+        f.now += 100 * MS;
+        f.change();
+        assert_eq!(f.step(), Step::Announce);
+    }
+
+    #[test]
+    fn a_refusal_ends_a_credential_that_was_good_for_a_second_fetch_or_is_forbidden() {
+        let mut f = Fixture::live(Pace { single_use: true, ..pace() });
+        f.change();
+        f.fetch(good("b"));
+        f.now += 100 * MS;
+        f.change();
+        let refused = f.fetch(Answer::Refused(problem(401, None)));
+        assert!(matches!(refused, Some(Verdict::Ended(End::Refused(_)))));
+        let mut f = Fixture::live(Pace { single_use: true, ..pace() });
+        f.change();
+        let refused = f.fetch(Answer::Refused(problem(403, None)));
+        assert!(matches!(refused, Some(Verdict::Ended(End::Refused(_)))));
+    }
+
+    #[test]
+    fn what_cannot_be_got_cannot_be_bound() {
+        let mut f = Fixture::new(pace());
+        f.view.bind(f.now);
+        let unfit = Answer::NotBindable(Problem::new(ErrorCode::NotBindable, "no"));
+        assert!(matches!(f.fetch(unfit), Some(Verdict::Ended(End::NotBindable(_)))));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Act {
+        Bind,
+        Change(Vec<u16>),
+        /// Time passes.
+        Pass(u16),
+        /// What the view says is to be done is done; a fetch starts.
+        Go,
+        Finish(bool, Option<u64>),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        prop_oneof![
+            2 => Just(Act::Bind),
+            2 => proptest::collection::vec(1u16..3000, 0..3).prop_map(Act::Change),
+            3 => (0u16..2000).prop_map(Act::Pass),
+            4 => Just(Act::Go),
+            3 => (any::<bool>(), proptest::option::of(0u64..5))
+                .prop_map(|(good, retry_after)| Act::Finish(good, retry_after)),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: what is wanted is never forgotten, and when the
+        /// upstream is well again every demand is met by a fetch that started after it.
+        #[test]
+        fn no_demand_is_lost(
+            acts in proptest::collection::vec(act(), 0..60),
+            notify in any::<bool>(),
+            recheck in proptest::option::of(1u64..4),
+        ) {
+            let recheck = recheck.map(Duration::from_secs);
+            let mut f = Fixture::new(Pace { notify, recheck, ..pace() });
+            let mut last_change = None;
+            let mut seen = None;
+            for act in acts {
+                match act {
+                    Act::Bind => drop(f.view.bind(f.now)),
+                    Act::Change(settle) => {
+                        let settle: Vec<_> = settle.iter().map(|n| u32::from(*n) * MS).collect();
+                        f.view.change(f.now, &settle);
+                        last_change = Some(f.view.wanted);
+                    }
+                    Act::Pass(time) => f.now += u32::from(time) * MS,
+                    Act::Go => go(&mut f, &mut seen),
+                    Act::Finish(good_answer, retry_after) => if f.view.in_flight.is_some() {
+                        let answer = if good_answer { good("a") } else { failed(retry_after) };
+                        let met = f.view.in_flight;
+                        f.view.finish(f.now, answer);
+                        if good_answer { seen = met; }
+                    }
+                }
+                let step = f.step();
+                let owes = f.view.wanted > f.view.settled && f.view.in_flight.is_none();
+                prop_assert!(!(owes && step == Step::Rest), "{:?}", f.view);
+                if let Step::WaitUntil(at) = step {
+                    prop_assert!(at > f.now, "no busy waiting");
+                }
+                prop_assert!(f.view.settled <= f.view.answered && f.view.answered <= f.view.wanted);
+                prop_assert_eq!(owes || f.view.in_flight.is_some(), f.view.unsettled_since.is_some());
+            }
+            // The upstream is well from now on.
+            for _ in 0..200 {
+                if f.view.in_flight.is_some() {
+                    seen = f.view.in_flight;
+                    f.view.finish(f.now, good("z"));
+                }
+                match f.step() {
+                    Step::Rest => break,
+                    Step::WaitUntil(_) if f.view.wanted == f.view.settled
+                        && f.view.later.is_empty() => break,
+                    Step::WaitUntil(at) => f.now = at,
+                    Step::Fetch | Step::Announce | Step::Repeat => go(&mut f, &mut seen),
+                }
+            }
+            prop_assert_eq!(f.view.settled, f.view.wanted);
+            prop_assert_eq!(f.view.answered, f.view.wanted);
+            prop_assert!(seen >= last_change, "{:?} {:?}", seen, last_change);
+        }
+    }
+
+    fn go(f: &mut Fixture, seen: &mut Option<u64>) {
+        match f.step() {
+            Step::Rest | Step::WaitUntil(_) => {}
+            Step::Fetch => f.view.start(f.now),
+            Step::Announce => {
+                *seen = Some(f.view.wanted);
+                assert!(f.view.announce(f.now).is_some());
+            }
+            Step::Repeat => assert!(f.view.repeat().is_some()),
+        }
     }
 }

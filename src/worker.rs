@@ -25,7 +25,7 @@ use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
 use crate::gateway::{self, Gateway, Peer};
 use crate::headers::Via;
-use crate::hub::Hub;
+use crate::hub::{self, Hub};
 use crate::hub::mail::Mailbox;
 use crate::route::Routes;
 use crate::server::Options;
@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) routes: Arc<Routes>,
     pub(crate) channels: Arc<[channel::Rule]>,
+    /// What the workers' hubs share.
+    pub(crate) hubs: hub::Node,
     /// One mailbox for each worker.
     pub(crate) mail: Arc<[Mailbox]>,
     pub(crate) connections: Connections,
@@ -144,6 +146,7 @@ impl Worker {
             Rc::clone(&upstream),
             via.clone(),
             options.hub.clone(),
+            shared.hubs.clone(),
         );
         let exchange = Rc::new(Exchange::new(
             Rc::clone(&upstream),

@@ -43,10 +43,12 @@ pub(super) async fn fetch(
         Ok(request) => request,
         Err(rejection) => return Answer::NotBindable(Problem::from(&rejection)),
     };
+    let conditional =
+        known.is_some_and(|known| known.etag.is_some() || known.last_modified.is_some());
     let exchange = async {
         let response =
             upstream.send(request).await.map_err(|failure| Problem::from(&failure.into()))?;
-        read(response, known.is_some(), options).await
+        read(response, conditional, options).await
     };
     match tokio::time::timeout(options.fetch_timeout, exchange).await {
         Ok(Ok(answer)) => answer,
@@ -109,12 +111,18 @@ async fn read(
     })
 }
 
+/// Longer tags are not sent back.
+const MAX_ETAG: usize = 256;
+
 /// The version of what is not there.
 const ABSENT: &str = "absent";
 
-fn success(headers: &HeaderMap, body: &[u8], options: &Options) -> Result<State, Problem> {
+pub(super) fn success(headers: &HeaderMap, body: &[u8], options: &Options) -> Result<State, Problem> {
     let data = content(headers, body)?;
-    let etag = headers.get(header::ETAG).filter(|etag| etag.len() <= 256);
+    // A weak one may stay when the content changes (RFC 9110 §8.8.1): a 304 to it proves nothing.
+    let etag = headers
+        .get(header::ETAG)
+        .filter(|etag| etag.len() <= MAX_ETAG && etag.as_bytes().starts_with(b"\""));
     let vary = vary_of(headers, &options.credential_headers);
     Ok(State {
         etag: etag.cloned(),

@@ -20,7 +20,12 @@ use crate::view::{Pace, Verdict, View};
 pub(super) struct Home {
     views: RefCell<HashMap<Arc<ViewKey>, Rc<HomeView>>>,
     paths: RefCell<BTreeMap<PathKey, HashSet<Arc<ViewKey>>>>,
+    /// Changes that may not be visible yet, with the times at which to look, oldest first.
+    unsettled: RefCell<VecDeque<(Instant, Arc<Change>)>>,
 }
+
+/// Changes that a worker remembers until they have settled; of more, the oldest is forgotten.
+const MAX_UNSETTLED: usize = 1024;
 
 /// One view and the workers whose members it serves.
 pub(super) struct HomeView {
@@ -61,9 +66,11 @@ impl Home {
             mailbox.view_opened();
             self.paths.borrow_mut().entry(key.uri.key()).or_default().insert(Arc::clone(key));
             let pace = pace(key);
+            let mut view = View::new(pace.clone());
+            view.ask_at(self.still_to_settle(&key.uri.key(), Instant::now()).into_iter());
             Rc::new(HomeView {
                 key: Arc::clone(key),
-                view: RefCell::new(View::new(pace.clone())),
+                view: RefCell::new(view),
                 pace,
                 client: RefCell::new(client.clone()),
                 driven: Cell::new(false),
@@ -104,6 +111,29 @@ impl Home {
         view.bell.notify_one();
     }
 
+    /// Keeps a change for views that are opened before it has settled: what they are first
+    /// answered with may be from before it.
+    pub(super) fn remember(&self, change: &Arc<Change>, now: Instant) {
+        if change.settle.is_empty() {
+            return;
+        }
+        let mut unsettled = self.unsettled.borrow_mut();
+        unsettled.retain(|(since, change)| change.settle.iter().any(|delay| *since + *delay > now));
+        if unsettled.len() == MAX_UNSETTLED {
+            unsettled.pop_front();
+        }
+        unsettled.push_back((now, Arc::clone(change)));
+    }
+
+    fn still_to_settle(&self, path: &PathKey, now: Instant) -> Vec<Instant> {
+        let unsettled = self.unsettled.borrow();
+        let touching = unsettled.iter().filter(|(_, change)| change.touches(path));
+        touching
+            .flat_map(|(since, change)| change.settle.iter().map(|delay| *since + *delay))
+            .filter(|at| *at > now)
+            .collect()
+    }
+
     /// The views that `change` may have touched.
     pub(super) fn touched(&self, change: &Change) -> Vec<Rc<HomeView>> {
         let paths = self.paths.borrow();
@@ -118,12 +148,24 @@ impl Home {
                 found.extend(paths.range(from..to).flat_map(|(_, keys)| keys));
             }
         }
+        let is_spared = |key: &ViewKey| {
+            change.spared.as_ref().is_some_and(|path| is_plain_view_of(key, path))
+        };
+        found.retain(|key| !is_spared(key));
         found.into_iter().filter_map(|key| views.get(key).cloned()).collect()
     }
 
-    pub(super) fn all(&self) -> Vec<Rc<HomeView>> {
-        self.views.borrow().values().cloned().collect()
+    /// The views of a path itself, without its query variants.
+    pub(super) fn plain_views(&self, path: &PathKey) -> Vec<Rc<HomeView>> {
+        let (paths, views) = (self.paths.borrow(), self.views.borrow());
+        let keys = paths.get(path).into_iter().flatten();
+        let plain = keys.filter(|key| is_plain_view_of(key, path));
+        plain.filter_map(|key| views.get(key).cloned()).collect()
     }
+}
+
+fn is_plain_view_of(key: &ViewKey, path: &PathKey) -> bool {
+    !key.uri.as_str().contains('?') && key.uri.key() == *path
 }
 
 impl HomeView {

@@ -4,11 +4,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use tokio::sync::Notify;
 
+use super::written::Written;
 use crate::audience::ViewKey;
 use crate::change::Change;
 use crate::headers::ClientAddress;
@@ -51,12 +53,17 @@ pub struct Published {
     pub frame: Bytes,
 }
 
+/// Answers to writes that wait for one worker; at the bound the views are fetched instead.
+const MAX_WRITTEN: usize = 64;
+
 /// What was in a mailbox.
 #[derive(Debug, Default)]
 pub struct Mail {
     pub changes: Vec<Arc<Change>>,
-    pub everything_changed: bool,
+    /// Set when there were more changes than are kept: how long the slowest takes to settle.
+    pub everything_changed: Option<Vec<Duration>>,
     pub seats: Vec<Seat>,
+    pub written: Vec<Arc<Written>>,
     pub deliveries: Vec<Delivery>,
     pub published: Vec<Published>,
     pub lost: HashMap<Arc<str>, u64>,
@@ -70,7 +77,7 @@ pub struct Mail {
 pub struct Mailbox {
     mail: Mutex<Mail>,
     bell: Notify,
-    /// Views that the worker fetches: none, and no change needs to be posted. Raised before a
+    /// Views that the worker fetches: with none, no change needs to be posted. Raised before a
     /// view's first fetch starts, so a change that sees zero came before that fetch.
     views: AtomicUsize,
 }
@@ -82,7 +89,8 @@ impl Mailbox {
     }
 
     pub fn change(&self, change: &Arc<Change>) {
-        if self.views.load(Ordering::SeqCst) == 0 {
+        // One that is to be asked for again also concerns views that are opened until then.
+        if change.settle.is_empty() && self.views.load(Ordering::SeqCst) == 0 {
             return;
         }
         {
@@ -90,10 +98,32 @@ impl Mailbox {
             if mail.changes.len() < MAX_CHANGES {
                 mail.changes.push(Arc::clone(change));
             } else {
-                mail.everything_changed = true;
+                let settle = mail.everything_changed.get_or_insert_default();
+                if change.settle.iter().max() > settle.iter().max() {
+                    settle.clone_from(&change.settle);
+                }
             }
         }
         self.bell.notify_one();
+    }
+
+    /// A state that needs no fetch; counts as a change where it cannot be taken.
+    pub fn written(&self, written: &Arc<Written>) {
+        if self.views.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let is_full = {
+            let mut mail = self.mail();
+            let is_full = mail.written.len() >= MAX_WRITTEN;
+            if !is_full {
+                mail.written.push(Arc::clone(written));
+            }
+            is_full
+        };
+        match is_full {
+            true => self.change(&Arc::new(written.as_change())),
+            false => self.bell.notify_one(),
+        }
     }
 
     /// False when the worker is too far behind to take another bind.

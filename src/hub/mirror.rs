@@ -41,6 +41,13 @@ pub enum Purpose {
     Rejudge(Reason),
 }
 
+impl Purpose {
+    /// Whether the answer carries the state, or says that the client holds it.
+    fn shows_the_state(&self) -> bool {
+        matches!(self, Self::Bind { id: Some(_), version: Some(_) })
+    }
+}
+
 /// One client's binding to one URI.
 pub struct Binding {
     pub uri: Uri,
@@ -61,6 +68,8 @@ pub struct Binding {
     /// What the client held under its previous credential: versions of two audiences do not
     /// compare, contents do.
     before: RefCell<Option<Arc<State>>>,
+    /// The client holds something of a view that the binding has left.
+    moved: Cell<bool>,
     /// Everything that answers to this binding ever named in `Vary`. It only grows, so that an
     /// upstream that changes its mind cannot send a binding round in circles.
     vary: RefCell<Vary>,
@@ -172,6 +181,7 @@ impl Binding {
             slot: Cell::new(0),
             waiting: RefCell::new(Vec::new()),
             before: RefCell::new(None),
+            moved: Cell::new(false),
             vary: RefCell::new(Vary::default()),
         })
     }
@@ -206,13 +216,13 @@ impl Binding {
         self.waiting.borrow_mut().iter_mut().for_each(|(at, _)| *at = ticket);
     }
 
-    /// Takes away all that waits, once the binding is over.
-    pub fn give_up(&self) -> Vec<Purpose> {
-        self.waiting.take().into_iter().map(|(_, purpose)| purpose).collect()
-    }
-
     pub fn waits(&self) -> bool {
         !self.waiting.borrow().is_empty()
+    }
+
+    /// Nothing is waited for any more; gives what was.
+    pub fn give_up(&self) -> Vec<Purpose> {
+        self.waiting.take().into_iter().map(|(_, purpose)| purpose).collect()
     }
 
     /// Remembers what the client holds, for comparing it by content under the next credential.
@@ -223,7 +233,17 @@ impl Binding {
             self.before.replace(Some(state));
         }
         self.held.replace(None);
+        self.moved.set(self.moved.get() || self.live.get());
         self.live.set(false);
+    }
+
+    /// The client was shown this version by the answer to a request. Whether it takes that or the
+    /// last event for the latest cannot be known, so unless they are one the next answer is sent.
+    pub fn shown(&self, version: &str) {
+        if self.held.borrow().as_deref() != Some(version) {
+            self.held.replace(None);
+            self.before.replace(None);
+        }
     }
 
     fn waits_beyond(&self, covers: u64) -> bool {
@@ -261,16 +281,24 @@ impl Binding {
         if due.is_empty() {
             return;
         }
+        let mut outdated = false;
         if let Verdict::Live { state, .. } = verdict {
             self.live.set(true);
-            if let Some(before) = self.before.take()
-                && before.same_content(state)
-            {
+            let before = self.before.take();
+            if before.is_some_and(|before| before.same_content(state)) {
                 self.held.replace(Some(Arc::clone(&state.version)));
+            } else {
+                outdated = self.moved.get();
             }
+            self.moved.set(false);
         }
+        let shown = due.iter().any(|(_, purpose)| purpose.shows_the_state());
         for (_, purpose) in due {
             owner.answer(self, purpose, verdict);
+        }
+        if outdated && !shown {
+            // A bind without a version does not bring up to date what was held before the move.
+            self.held.replace(None);
         }
     }
 }

@@ -233,10 +233,13 @@ impl Session {
             Verb::Create => (created, None),
             Verb::Delete => return,
         };
-        let wanted = call.message.bind.unwrap_or(true) && self.closing.get().is_none();
-        let Some(spelling) = spelling.filter(|_| wanted) else { return };
+        let Some(spelling) = spelling.filter(|_| self.closing.get().is_none()) else { return };
         let Ok(uri) = Uri::parse(spelling) else { return };
-        if !self.sessions.services.routes.of(uri.as_str()).rule.autobind {
+        let autobinds = self.sessions.services.routes.of(uri.as_str()).rule.autobind;
+        let wanted = autobinds && call.message.bind.unwrap_or(true);
+        // What a bound client is shown may be older than what it held: the latest must follow.
+        let overtaken = held.is_some() && self.find(&uri).is_ok();
+        if !wanted && !overtaken {
             return;
         }
         let Ok((binding, is_new)) = self.binding(uri, spelling) else {
@@ -244,8 +247,10 @@ impl Session {
             // and by an explicit `bind` in its own answer.
             return;
         };
-        if let Some(held) = held.filter(|_| is_new) {
-            binding.held.replace(Some(held));
+        match held {
+            Some(held) if is_new => drop(binding.held.replace(Some(held))),
+            Some(held) => binding.shown(&held),
+            None => {}
         }
         let hub = &self.sessions.services.hub;
         if hub.wait(&binding, self.client.clone(), Purpose::Autobind).is_err() && is_new {

@@ -7,9 +7,11 @@ use http::{HeaderMap, Request, Response, header};
 use tokio::time::Instant;
 
 use super::Session;
+use super::requests::unbound_problem;
 use crate::audience::Viewer;
 use crate::body::RequestBody;
 use crate::gate::auth::{AuthError, Verified};
+use crate::hub::Unbound;
 use crate::hub::mirror::Purpose;
 use crate::protocol::{Close, ErrorCode, Message, Outgoing, Problem, Reason, Status};
 use crate::rejection::Rejection;
@@ -125,6 +127,7 @@ impl Session {
             if hub.rejudge(&binding, self.client.clone(), Purpose::Rejudge(reason)).is_err() {
                 hub.leave(&binding);
                 self.drop_binding(&binding);
+                self.refuse_waiting(&binding, &unbound_problem(Unbound::Overloaded));
                 self.send_unbind(&binding, Reason::Limit);
             }
         }

@@ -3,8 +3,10 @@
 use std::rc::Rc;
 
 use super::Session;
+use super::requests::unbound_problem;
 use crate::audience::Viewer;
 use crate::headers::ClientAddress;
+use crate::hub::Unbound;
 use crate::hub::mirror::{Binding, Owner, Purpose};
 use crate::protocol::Reason;
 use crate::view::{End, Verdict};
@@ -69,6 +71,7 @@ impl Owner for Session {
     fn overloaded(&self, binding: &Rc<Binding>) {
         self.sessions.services.hub.leave(binding);
         self.drop_binding(binding);
+        self.refuse_waiting(binding, &unbound_problem(Unbound::Overloaded));
         self.send_unbind(binding, Reason::Limit);
     }
 }

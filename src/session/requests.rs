@@ -202,6 +202,7 @@ impl Session {
                 });
             }
             Verdict::Failed(problem) => {
+                // Others may have asked since: the next answer is theirs.
                 if !binding.live.get() && !binding.waits() {
                     self.sessions.services.hub.leave(binding);
                     self.drop_binding(binding);
@@ -220,14 +221,19 @@ impl Session {
             let binding = Rc::clone(&self.bindings.borrow()[at]);
             self.sessions.services.hub.leave(&binding);
             self.drop_binding(&binding);
-            for purpose in binding.give_up() {
-                if let Purpose::Bind { id, .. } = purpose {
-                    let problem = Problem::new(ErrorCode::Conflict, "unbound before it was bound");
-                    self.refuse(id.as_deref(), &problem);
-                }
-            }
+            let problem = Problem::new(ErrorCode::Conflict, "unbound before it was answered");
+            self.refuse_waiting(&binding, &problem);
         }
         self.acknowledge(message.id.as_deref());
+    }
+
+    /// Answers the binds of a binding that is no more.
+    pub(super) fn refuse_waiting(&self, binding: &Binding, problem: &Problem) {
+        for purpose in binding.give_up() {
+            if let Purpose::Bind { id, .. } = purpose {
+                self.refuse(id.as_deref(), problem);
+            }
+        }
     }
 
     /// The message's channel, if the rules let this session do `action` there.
@@ -298,7 +304,7 @@ fn is_reserved(event: &str) -> bool {
     ["channel:", "pogo:", "auth:"].iter().any(|prefix| event.starts_with(prefix))
 }
 
-fn unbound_problem(unbound: Unbound) -> Problem {
+pub(super) fn unbound_problem(unbound: Unbound) -> Problem {
     match unbound {
         Unbound::NotRealtime => {
             Problem::new(ErrorCode::NotBindable, "this resource cannot be bound")

@@ -33,13 +33,15 @@ fn what_is_under_way_finishes_and_what_is_idle_closes() {
 fn an_answer_that_has_not_begun_says_that_it_is_the_last() {
     let upstream = Upstream::start();
     let mut pogo = Pogo::before(&upstream);
-    let mut idle = pogo.get("/idle");
-    let (mut api, _) = upstream.request();
-    api.respond("");
-    assert_eq!(idle.message().status(), 200);
     let mut busy = pogo.get("/busy");
-    assert_eq!(api.message().start, "GET /busy HTTP/1.1");
+    let (mut api, request) = upstream.request();
+    assert_eq!(request.start, "GET /busy HTTP/1.1");
+    let mut idle = pogo.get("/idle");
+    let (mut other, _) = upstream.request();
+    other.respond("");
+    assert_eq!(idle.message().status(), 200);
     let draining = pogo.drain();
+    // Connections are told in the order in which they came: the busy one knows by now.
     idle.assert_closed();
     api.respond("last");
     let answer = busy.message();

@@ -26,8 +26,9 @@ struct State {
     next: u64,
     seen: Vec<Seen>,
     rules: VecDeque<Rule>,
-    /// Beginnings of the next requests whose answers are held back.
-    holds: Vec<String>,
+    /// Beginnings of the next requests whose answers are held back, and what they are if not the
+    /// usual.
+    holds: Vec<(String, Option<Reply>)>,
     /// Answers that wait to be let go.
     held: usize,
     released: u64,
@@ -132,7 +133,12 @@ impl Api {
     /// The next request that begins with `line` gets the answer that is right when it arrives, but
     /// only after [`Api::release`].
     pub fn hold(&self, line: &str) {
-        self.state().holds.push(line.into());
+        self.state().holds.push((line.into(), None));
+    }
+
+    /// As [`Api::hold`], but the answer is `reply`.
+    pub fn hold_with(&self, line: &str, reply: Reply) {
+        self.state().holds.push((line.into(), Some(reply)));
     }
 
     /// Forgets every rule made by [`Api::on`] and [`Api::hold`].
@@ -183,6 +189,18 @@ impl Api {
         self.seen(line)
     }
 
+    /// Waits until exactly this URI was asked for `count` times; more is a failure.
+    pub fn wait_gets(&self, uri: &str, count: usize) {
+        let line = format!("GET {uri}");
+        let gets = |state: &State| state.seen.iter().filter(|seen| seen.line() == line).count();
+        let (state, _timeout) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.state(), PATIENCE, |state| gets(state) < count)
+            .unwrap();
+        assert_eq!(gets(&state), count, "{line}");
+    }
+
     /// The most GETs that were under way at once.
     pub fn most_concurrent(&self) -> usize {
         self.state().most_concurrent
@@ -210,8 +228,8 @@ impl Api {
             reply = (rule.answer)(seen, reply);
         }
         self.shared.changed.notify_all();
-        if let Some(at) = state.holds.iter().rposition(|hold| line.starts_with(hold)) {
-            state.holds.remove(at);
+        if let Some(at) = state.holds.iter().rposition(|(hold, _)| line.starts_with(hold)) {
+            reply = state.holds.remove(at).1.or(reply);
             state.held += 1;
             let before = state.released;
             self.shared.changed.notify_all();

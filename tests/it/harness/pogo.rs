@@ -55,6 +55,17 @@ impl Pogo {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: api.example\r\n\r\n"))
     }
 
+    /// The status that a request with a JSON body is answered with.
+    pub fn write(&self, method: &str, path: &str, body: &serde_json::Value) -> u16 {
+        let body = body.to_string();
+        let length = body.len();
+        let mut wire = self.ask(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        ));
+        wire.message().status()
+    }
+
     /// Begins to drain; the thread ends when the drain has.
     pub fn drain(&mut self) -> std::thread::JoinHandle<std::io::Result<()>> {
         let server = self.server.take().unwrap();

@@ -147,6 +147,19 @@ impl Socket {
         answer["error"]["code"].as_str().expect("a code").to_owned()
     }
 
+    /// Waits until everything that was written before has reached the views: a change of a view
+    /// of its own has, and changes keep their order on a worker.
+    pub fn see_through(&mut self, pogo: &Pogo) {
+        self.next_id += 1;
+        let uri = format!("/barrier/{}", self.next_id);
+        self.bind(&uri);
+        assert_eq!(pogo.write("PUT", &uri, &json!(self.next_id)), 200);
+        let through = json!({"event": "update", "uri": uri, "data": self.next_id});
+        let events = self.until(&through);
+        self.events = events;
+        self.must(json!({"event": "unbind", "uri": uri}));
+    }
+
     pub fn bind(&mut self, uri: &str) {
         self.must(json!({"event": "bind", "uri": uri}));
     }
@@ -154,6 +167,18 @@ impl Socket {
     /// The next event.
     pub fn event(&mut self) -> Value {
         if self.events.is_empty() { self.receive() } else { self.events.remove(0) }
+    }
+
+    /// Reads events until one is `wanted`; gives those before it.
+    pub fn until(&mut self, wanted: &Value) -> Vec<Value> {
+        let mut before = Vec::new();
+        loop {
+            let event = self.event();
+            if event == *wanted {
+                return before;
+            }
+            before.push(event);
+        }
     }
 
     /// Asserts that nothing was sent: a round trip through the same outbox brings no event.

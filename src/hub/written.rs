@@ -1,0 +1,160 @@
+//! A write's own answer as the new state, on public routes that say so: it saves the fetch.
+//!
+//! An answer says what was true when the write was done, which may be long before it arrives. It
+//! is taken only when nothing else that shares its first path segment was changed on this node
+//! between the beginning of the write and the end of its answer, and only by views that neither
+//! fetch nor want to. Otherwise it counts as any change, and the views are fetched.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::{Options, fetch};
+use crate::audience::Vary;
+use crate::change::{Change, Touch};
+use crate::uri::PathKey;
+use crate::view::{Content, Data, State};
+
+/// Counters that writes share by the hash of their first path segment.
+const SLOTS: usize = 256;
+
+/// How many changes there were on this node, by first path segment.
+#[derive(Debug)]
+pub struct Writes {
+    slots: [AtomicU64; SLOTS],
+}
+
+impl Default for Writes {
+    fn default() -> Self {
+        Self { slots: [const { AtomicU64::new(0) }; SLOTS] }
+    }
+}
+
+/// A write under way whose answer may become a state.
+#[derive(Debug)]
+pub struct Expectation {
+    path: PathKey,
+    settle: Vec<Duration>,
+    /// What the path's counter must show for nothing else to have changed.
+    count: u64,
+}
+
+/// A state that a write was answered with.
+#[derive(Debug)]
+pub struct Written {
+    path: PathKey,
+    settle: Vec<Duration>,
+    state: State,
+}
+
+impl Writes {
+    /// Counts a change. Comes before it is posted, so that an answer that is taken after the
+    /// change was posted finds it counted.
+    pub(super) fn note(&self, change: &Change) {
+        for touch in &change.touches {
+            match segment(touch) {
+                // Everything lies below the root.
+                b"" => self.slots.iter().for_each(count_up),
+                segment => count_up(&self.slots[slot(segment)]),
+            }
+        }
+    }
+
+    pub(super) fn expect(&self, path: PathKey) -> Expectation {
+        let count = self.now(&path);
+        Expectation { path, settle: Vec::new(), count }
+    }
+
+    /// Whether nothing came between; from here on the write's own `change` is no disturbance.
+    pub(super) fn allow(&self, expectation: &mut Expectation, change: &Change) -> bool {
+        let undisturbed = self.undisturbed(expectation);
+        let own = change.touches.iter().filter(|touch| {
+            let segment = segment(touch);
+            segment.is_empty() || slot(segment) == slot(expectation.path.head())
+        });
+        expectation.count += own.count() as u64;
+        expectation.settle.clone_from(&change.settle);
+        undisturbed
+    }
+
+    pub(super) fn undisturbed(&self, expectation: &Expectation) -> bool {
+        self.now(&expectation.path) == expectation.count
+    }
+
+    fn now(&self, path: &PathKey) -> u64 {
+        self.slots[slot(path.head())].load(Ordering::SeqCst)
+    }
+}
+
+fn count_up(slot: &AtomicU64) {
+    slot.fetch_add(1, Ordering::SeqCst);
+}
+
+fn segment(touch: &Touch) -> &[u8] {
+    let (Touch::Family(path) | Touch::Path(path)) = touch;
+    path.head()
+}
+
+fn slot(segment: &[u8]) -> usize {
+    let mut hasher = DefaultHasher::new();
+    segment.hash(&mut hasher);
+    usize::try_from(hasher.finish() % SLOTS as u64).unwrap_or(0)
+}
+
+impl Expectation {
+    pub fn path(&self) -> &PathKey {
+        &self.path
+    }
+
+    /// The change that the write is when its answer shows no state.
+    pub(super) fn as_change(&self) -> Change {
+        change_of(&self.path, &self.settle)
+    }
+
+    /// The state in an answer, if it is one that a GET could have been answered with.
+    pub fn read(&self, headers: &HeaderMap, body: &[u8], options: &Options) -> Option<Written> {
+        let state = fetch::success(headers, body, options).ok()?;
+        // Two viewers may get two answers: only a fetch tells which is whose.
+        if state.vary != Vary::default() || headers.contains_key(http::header::VARY) {
+            return None;
+        }
+        let (path, settle) = (self.path.clone(), self.settle.clone());
+        Some(Written { path, settle, state })
+    }
+}
+
+impl Written {
+    pub(super) fn path(&self) -> &PathKey {
+        &self.path
+    }
+
+    pub(super) fn settle(&self) -> &[Duration] {
+        &self.settle
+    }
+
+    pub(super) fn as_change(&self) -> Change {
+        change_of(&self.path, &self.settle)
+    }
+
+    /// One for each view, which has frames of its own.
+    pub(super) fn state(&self) -> State {
+        let content = match &self.state.content {
+            Content::Data(Data(json)) => Content::Data(Data(json.clone())),
+            Content::Absent => Content::Absent,
+            Content::Unseen => Content::Unseen,
+        };
+        State {
+            etag: self.state.etag.clone(),
+            last_modified: self.state.last_modified.clone(),
+            ..State::new(self.state.version.clone(), content)
+        }
+    }
+}
+
+fn change_of(path: &PathKey, settle: &[Duration]) -> Change {
+    let touches = vec![Touch::Path(path.clone())];
+    Change { touches, settle: settle.to_vec(), spared: None }
+}

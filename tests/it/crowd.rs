@@ -1,0 +1,135 @@
+//! Ten thousand sockets on one URI: one GET where they see with the same eyes, a queue where they
+//! do not.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Api, Pogo, Socket};
+
+const CROWD: u64 = 10_000;
+/// What the test, Pogo and the API open besides the sockets.
+const SPARE: u64 = 1000;
+/// A member of a crowd waits for all before it.
+const LONG: Duration = Duration::from_secs(60);
+
+/// As many sockets as this process may have, client's and server's ends; at most [`CROWD`].
+fn crowd() -> usize {
+    let (soft, hard) = rlimit::Resource::NOFILE.get().unwrap();
+    let wanted = hard.min(2 * CROWD + SPARE);
+    let limit = match rlimit::Resource::NOFILE.set(wanted.max(soft), hard) {
+        Ok(()) => wanted.max(soft),
+        Err(_) => soft,
+    };
+    let count = CROWD.min(limit.saturating_sub(SPARE) / 2);
+    assert!(count >= 10, "{limit} descriptors are too few for a crowd");
+    eprintln!("{count} sockets, with {limit} descriptors");
+    usize::try_from(count).unwrap()
+}
+
+/// A client of few bytes: it masks with zeros and reads short text frames.
+struct Member(TcpStream);
+
+impl Member {
+    fn open(pogo: &Pogo, credential: &str) -> Self {
+        let mut stream = TcpStream::connect(pogo.address()).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: api\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Authorization: Bearer {credential}\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        Self(stream)
+    }
+
+    fn send(&mut self, message: &Value) {
+        let text = message.to_string();
+        let length = u8::try_from(text.len()).ok().filter(|length| *length < 126).unwrap();
+        let mut frame = vec![0x81, 0x80 | length, 0, 0, 0, 0];
+        frame.extend(text.as_bytes());
+        self.0.write_all(&frame).unwrap();
+    }
+
+    fn receive(&mut self) -> Value {
+        let mut head = [0; 2];
+        self.0.read_exact(&mut head).expect("a frame comes");
+        assert!(head[0] == 0x81 && head[1] < 126, "a short text, not {head:?}");
+        let mut text = vec![0; usize::from(head[1])];
+        self.0.read_exact(&mut text).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+}
+
+fn start() -> (Api, Pogo) {
+    let api = Api::start();
+    let pogo = Pogo::at(&api.address().to_string(), |options| {
+        options.workers = 2;
+        options.connections = 0;
+        options.session.ping_interval = 2 * LONG;
+        options.session.pong_timeout = 3 * LONG;
+        options.hub.fetch_timeout = 2 * LONG;
+        options.hub.stale_after = 2 * LONG;
+    });
+    (api, pogo)
+}
+
+fn bind_all(members: &mut [Member]) {
+    for member in members {
+        member.send(&json!({"id": 1, "event": "bind", "uri": "/posts/1"}));
+    }
+}
+
+#[test]
+fn one_write_costs_one_get_for_a_crowd_with_the_same_eyes() {
+    let (api, pogo) = start();
+    let mut members: Vec<_> = (0..crowd()).map(|_| Member::open(&pogo, "same")).collect();
+    bind_all(&mut members);
+    for member in &mut members {
+        assert_eq!(member.receive(), json!({"id": 1, "status": "ok"}));
+    }
+    let before = api.seen("GET /posts/1").len();
+    assert!(before < members.len() / 2, "{before} GETs for {} binds", members.len());
+    assert_eq!(pogo.write("PUT", "/posts/1", &json!("new")), 200);
+    for member in &mut members {
+        let update = json!({"event": "update", "uri": "/posts/1", "data": "new"});
+        assert_eq!(member.receive(), update);
+    }
+    assert_eq!(api.seen("GET /posts/1").len(), before + 1);
+}
+
+#[test]
+fn a_crowd_of_different_eyes_is_a_queue_and_no_stampede() {
+    let (api, pogo) = start();
+    let limit = pogo::hub::Options::default().refetch_concurrency;
+    let mut members: Vec<_> =
+        (0..crowd()).map(|n| Member::open(&pogo, &format!("user-{n}"))).collect();
+    (0..limit).for_each(|_| api.hold("GET /posts/1"));
+    bind_all(&mut members);
+    api.wait_seen("GET /posts/1", limit);
+    // The others wait: what came after them is through.
+    Socket::open(&pogo).must(json!({"event": "show", "uri": "/other", "bind": false}));
+    assert_eq!(api.seen("GET /posts/1").len(), limit);
+    api.release();
+    for member in &mut members {
+        assert_eq!(member.receive(), json!({"id": 1, "status": "ok"}));
+    }
+    assert_eq!(api.seen("GET /posts/1").len(), members.len(), "one for each of them");
+    assert_eq!(pogo.write("PUT", "/posts/1", &json!("new")), 200);
+    for member in &mut members {
+        let update = json!({"event": "update", "uri": "/posts/1", "data": "new"});
+        assert_eq!(member.receive(), update);
+    }
+    assert_eq!(api.seen("GET /posts/1").len(), 2 * members.len());
+    assert!(api.most_concurrent() <= limit + 1, "{}", api.most_concurrent());
+}
