@@ -12,7 +12,6 @@ mod autobind;
 mod bind;
 mod channels;
 mod closing;
-mod crowd;
 mod drain;
 mod endings;
 mod errors;

@@ -1,13 +1,24 @@
 //! Ten thousand sockets on one URI: one GET where they see with the same eyes, a queue where they
 //! do not.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(dead_code, unused_imports, reason = "of what all tests are told with, this uses a part")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Pogo, Socket};
+use harness::{Api, Wire};
+
+#[path = "it/harness/mod.rs"]
+mod harness;
+
+/// A crowd takes nearly all descriptors there are: one at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 const CROWD: u64 = 10_000;
 /// What the test, Pogo and the API open besides the sockets.
@@ -15,15 +26,15 @@ const SPARE: u64 = 1000;
 /// A member of a crowd waits for all before it.
 const LONG: Duration = Duration::from_secs(60);
 
-/// As many sockets as this process may have, client's and server's ends; at most [`CROWD`].
+/// As many sockets as a process may have, at most [`CROWD`]. Pogo is a process of its own.
 fn crowd() -> usize {
     let (soft, hard) = rlimit::Resource::NOFILE.get().unwrap();
-    let wanted = hard.min(2 * CROWD + SPARE);
+    let wanted = hard.min(CROWD + SPARE);
     let limit = match rlimit::Resource::NOFILE.set(wanted.max(soft), hard) {
         Ok(()) => wanted.max(soft),
         Err(_) => soft,
     };
-    let count = CROWD.min(limit.saturating_sub(SPARE) / 2);
+    let count = CROWD.min(limit.saturating_sub(SPARE));
     assert!(count >= 10, "{limit} descriptors are too few for a crowd");
     eprintln!("{count} sockets, with {limit} descriptors");
     usize::try_from(count).unwrap()
@@ -34,7 +45,7 @@ struct Member(TcpStream);
 
 impl Member {
     fn open(pogo: &Pogo, credential: &str) -> Self {
-        let mut stream = TcpStream::connect(pogo.address()).unwrap();
+        let mut stream = TcpStream::connect(pogo.address).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         stream.set_nodelay(true).unwrap();
         let request = format!(
@@ -71,17 +82,54 @@ impl Member {
     }
 }
 
-fn start() -> (Api, Pogo) {
-    let api = Api::start();
-    let pogo = Pogo::at(&api.address().to_string(), |options| {
-        options.workers = 2;
-        options.connections = 0;
-        options.session.ping_interval = 2 * LONG;
-        options.session.pong_timeout = 3 * LONG;
-        options.hub.fetch_timeout = 2 * LONG;
-        options.hub.stale_after = 2 * LONG;
-    });
-    (api, pogo)
+/// The program, with the descriptors that this process has.
+struct Pogo {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Pogo {
+    fn before(api: &Api) -> Self {
+        let file = std::env::temp_dir().join(format!("pogo-crowd-{}.toml", std::process::id()));
+        let config = format!(
+            "listen = \"127.0.0.1:0\"\nupstream = \"http://{}\"\nworkers = 2\n\
+             [timeouts]\nupstream_response = \"2m\"\n[views]\nstale_after = \"2m\"\n\
+             [websocket]\nping_interval = \"2m\"\npong_timeout = \"3m\"\n\
+             [log]\nformat = \"json\"\n",
+            api.address()
+        );
+        std::fs::write(&file, config).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pogo"))
+            .arg("--config")
+            .arg(&file)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        let line: Value = serde_json::from_str(&line).expect("the line that says where it listens");
+        let address = line["address"].as_str().unwrap().parse().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        std::fs::remove_file(&file).unwrap();
+        Self { child, address }
+    }
+
+    fn put(&self, path: &str, body: &str) -> u16 {
+        let mut wire = Wire::connect(self.address);
+        wire.send(format!(
+            "PUT {path} HTTP/1.1\r\nHost: api\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ));
+        wire.message().status()
+    }
+}
+
+impl Drop for Pogo {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
 }
 
 fn bind_all(members: &mut [Member]) {
@@ -92,15 +140,18 @@ fn bind_all(members: &mut [Member]) {
 
 #[test]
 fn one_write_costs_one_get_for_a_crowd_with_the_same_eyes() {
-    let (api, pogo) = start();
-    let mut members: Vec<_> = (0..crowd()).map(|_| Member::open(&pogo, "same")).collect();
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = crowd();
+    let api = Api::start();
+    let pogo = Pogo::before(&api);
+    let mut members: Vec<_> = (0..count).map(|_| Member::open(&pogo, "same")).collect();
     bind_all(&mut members);
     for member in &mut members {
         assert_eq!(member.receive(), json!({"id": 1, "status": "ok"}));
     }
     let before = api.seen("GET /posts/1").len();
     assert!(before < members.len() / 2, "{before} GETs for {} binds", members.len());
-    assert_eq!(pogo.write("PUT", "/posts/1", &json!("new")), 200);
+    assert_eq!(pogo.put("/posts/1", "\"new\""), 200);
     for member in &mut members {
         let update = json!({"event": "update", "uri": "/posts/1", "data": "new"});
         assert_eq!(member.receive(), update);
@@ -110,22 +161,27 @@ fn one_write_costs_one_get_for_a_crowd_with_the_same_eyes() {
 
 #[test]
 fn a_crowd_of_different_eyes_is_a_queue_and_no_stampede() {
-    let (api, pogo) = start();
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = crowd();
+    let api = Api::start();
+    let pogo = Pogo::before(&api);
     let limit = pogo::hub::Options::default().refetch_concurrency;
     let mut members: Vec<_> =
-        (0..crowd()).map(|n| Member::open(&pogo, &format!("user-{n}"))).collect();
+        (0..count).map(|n| Member::open(&pogo, &format!("user-{n}"))).collect();
     (0..limit).for_each(|_| api.hold("GET /posts/1"));
     bind_all(&mut members);
     api.wait_seen("GET /posts/1", limit);
     // The others wait: what came after them is through.
-    Socket::open(&pogo).must(json!({"event": "show", "uri": "/other", "bind": false}));
+    let mut other = Wire::connect(pogo.address);
+    other.send("GET /other HTTP/1.1\r\nHost: api\r\n\r\n");
+    assert_eq!(other.message().status(), 200);
     assert_eq!(api.seen("GET /posts/1").len(), limit);
     api.release();
     for member in &mut members {
         assert_eq!(member.receive(), json!({"id": 1, "status": "ok"}));
     }
     assert_eq!(api.seen("GET /posts/1").len(), members.len(), "one for each of them");
-    assert_eq!(pogo.write("PUT", "/posts/1", &json!("new")), 200);
+    assert_eq!(pogo.put("/posts/1", "\"new\""), 200);
     for member in &mut members {
         let update = json!({"event": "update", "uri": "/posts/1", "data": "new"});
         assert_eq!(member.receive(), update);
