@@ -83,7 +83,9 @@ impl Viewer {
         let mut viewer =
             Self { credentials: Vec::new(), negotiation: Vec::new(), other: Vec::new() };
         for (name, value) in headers {
-            let mut value = value.clone();
+            // A copy: the value is a part of the buffer that the whole head was read into, which
+            // would live as long as the session.
+            let Ok(mut value) = HeaderValue::from_bytes(value.as_bytes()) else { continue };
             let group = if is_credential(name, credential_headers) {
                 value.set_sensitive(true);
                 &mut viewer.credentials

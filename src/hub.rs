@@ -224,6 +224,7 @@ impl Hub {
         let take = Seat::Take { key: Arc::clone(&mirror.key), worker: self.worker, ticket, client };
         if self.mail[mirror.key.home(self.mail.len())].take_seat(take) {
             binding.wait(ticket, purpose);
+            mirror.await_with(binding);
             Ok(())
         } else {
             if !binding.live.get() && !binding.waits() {
@@ -278,6 +279,7 @@ impl Hub {
         }
         let ticket = self.next_ticket();
         binding.wait_again(ticket);
+        mirror.await_with(binding);
         let take = Seat::Take { key: Arc::clone(&mirror.key), worker: self.worker, ticket, client };
         let taken = self.mail[mirror.key.home(self.mail.len())].take_seat(take);
         if taken { Ok(()) } else { Err(Unbound::Overloaded) }

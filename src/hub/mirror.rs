@@ -83,6 +83,8 @@ pub struct Mirror {
     pub state: RefCell<Option<Arc<State>>>,
     pub stale: Cell<bool>,
     members: RefCell<Vec<Rc<Binding>>>,
+    /// Those of them that wait for an answer: all that an answer concerns which changes nothing.
+    waiters: RefCell<Vec<Rc<Binding>>>,
 }
 
 impl Mirror {
@@ -92,6 +94,7 @@ impl Mirror {
             state: RefCell::new(None),
             stale: Cell::new(false),
             members: RefCell::new(Vec::new()),
+            waiters: RefCell::new(Vec::new()),
         }
     }
 
@@ -121,15 +124,20 @@ impl Mirror {
     /// Takes in what the view's home says. Gives the members that must be bound again, because the
     /// upstream's `Vary` names something that only their own requests carry.
     pub(super) fn apply(&self, covers: u64, verdict: &Verdict) -> Vec<Rc<Binding>> {
-        if let Verdict::Live { state, stale } = verdict {
-            self.state.replace(Some(Arc::clone(state)));
-            self.stale.set(*stale);
-        }
+        let concerns_all = match verdict {
+            Verdict::Live { state, stale } => self.show(state, *stale),
+            Verdict::Failed(_) => false,
+            Verdict::Ended(_) => true,
+        };
         // Owners add and remove members while they are told, so the list is not held.
-        let members = self.members.borrow().clone();
+        let waiters = self.waiters.take();
+        let members = if concerns_all { self.members.borrow().clone() } else { waiters.clone() };
         let mut elsewhere = Vec::new();
         for member in &members {
             let Some(owner) = member.owner.upgrade() else { continue };
+            if !member.is_of(self) {
+                continue;
+            }
             match verdict {
                 Verdict::Live { state, .. }
                     if member.belongs_elsewhere(&*owner, state, &self.key) =>
@@ -156,7 +164,21 @@ impl Mirror {
                 }
             }
         }
+        let still_waiting = waiters.into_iter().filter(|one| one.waits() && one.is_of(self));
+        self.waiters.borrow_mut().extend(still_waiting);
         elsewhere
+    }
+
+    pub(super) fn await_with(&self, binding: &Rc<Binding>) {
+        self.waiters.borrow_mut().push(Rc::clone(binding));
+    }
+
+    /// Takes the state in. True when it is another than the last, or was named by more `Vary`.
+    fn show(&self, state: &Arc<State>, stale: bool) -> bool {
+        let was_stale = self.stale.replace(stale);
+        let before = self.state.replace(Some(Arc::clone(state)));
+        was_stale != stale
+            || before.is_none_or(|old| old.version != state.version || old.vary != state.vary)
     }
 }
 
@@ -244,6 +266,10 @@ impl Binding {
             self.held.replace(None);
             self.before.replace(None);
         }
+    }
+
+    fn is_of(&self, mirror: &Mirror) -> bool {
+        self.mirror.borrow().as_ref().is_some_and(|own| std::ptr::eq(&**own, mirror))
     }
 
     fn waits_beyond(&self, covers: u64) -> bool {
