@@ -58,13 +58,20 @@ impl Exchange {
         request: Request<RequestBody>,
         client: &ClientAddress,
     ) -> Result<Response<ResponseBody>, Rejection> {
-        let request = self.outgoing(request, client)?;
+        self.forward(Box::new(self.outgoing(request, client)?)).await
+    }
+
+    /// The same for a request whose head is already what the upstream is to see.
+    pub(crate) async fn forward(
+        self: &Rc<Self>,
+        request: Box<Request<RequestBody>>,
+    ) -> Result<Response<ResponseBody>, Rejection> {
         let answer = if change::is_write(request.method()) {
             let this = Rc::clone(self);
             let write = self.tasks.spawn_local(async move { this.write(request).await });
             write.await.map_err(|_| Rejection::Internal)?
         } else {
-            self.upstream.send(request).await.map_err(Rejection::from)
+            self.upstream.forward(request).await.map_err(Rejection::from)
         };
         self.incoming(answer?)
     }
@@ -92,7 +99,8 @@ impl Exchange {
         }
     }
 
-    fn outgoing(
+    /// Gives a request the head that the upstream is to see.
+    pub(crate) fn outgoing(
         &self,
         request: Request<RequestBody>,
         client: &ClientAddress,
@@ -121,7 +129,7 @@ impl Exchange {
 
     async fn write(
         &self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let method = request.method().clone();
         let target = request.uri().clone();
@@ -129,7 +137,7 @@ impl Exchange {
         let logout = self.logged_out_by(&request);
         let host = request.headers().get(http::header::HOST).cloned();
         let expectation = self.expectation(&method, target, host);
-        match self.upstream.send(request).await {
+        match self.upstream.forward(request).await {
             Ok(answer) => {
                 if let Some(credentials) = logout.filter(|_| answer.status().is_success()) {
                     self.hub.logged_out(credentials);

@@ -1,6 +1,8 @@
 //! The life of one HTTP request, top to bottom.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +84,12 @@ impl Peer {
     }
 }
 
+/// What is to be done with a request that may come in.
+enum Step {
+    Forward(Box<Request<RequestBody>>),
+    WebSocket(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
+}
+
 /// What the line for each request is logged as, so that a filter can tell it from the others.
 pub const ACCESS_LOG: &str = "pogo::access";
 
@@ -114,29 +122,32 @@ impl Gateway {
         }
     }
 
-    pub async fn serve(
+    /// Everything that needs no waiting is done before the future is made. hyper moves that future
+    /// about for every request, so it holds a pointer to the request and not the request.
+    pub fn serve(
         self: Rc<Self>,
         request: Request<Incoming>,
         peer: Rc<Peer>,
-    ) -> Response<ResponseBody> {
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
         let (method, target) = (request.method().clone(), request.uri().clone());
-        let response = match self.answer(request, &peer).await {
-            Ok(response) => response,
-            Err(rejection) => {
+        let step = self.judge(request, &peer);
+        async move {
+            let answer = match step {
+                Ok(Step::Forward(request)) => self.exchange.forward(request).await,
+                Ok(Step::WebSocket(answer)) => answer.await,
+                Err(rejection) => Err(rejection),
+            };
+            let response = answer.unwrap_or_else(|rejection| {
                 log(&rejection, &method, &target, &peer);
                 rejection.into_response().map(ResponseBody::from)
-            }
-        };
-        let (path, status) = (target.path(), response.status().as_u16());
-        tracing::info!(target: ACCESS_LOG, %method, path, status, client = %peer.address.ip, "request");
-        response
+            });
+            let (path, status) = (target.path(), response.status().as_u16());
+            tracing::info!(target: ACCESS_LOG, %method, path, status, client = %peer.address.ip, "request");
+            Ok(response)
+        }
     }
 
-    async fn answer(
-        self: &Rc<Self>,
-        request: Request<Incoming>,
-        peer: &Peer,
-    ) -> Result<Response<ResponseBody>, Rejection> {
+    fn judge(self: &Rc<Self>, request: Request<Incoming>, peer: &Peer) -> Result<Step, Rejection> {
         let (mut parts, body) = request.into_parts();
         let two_lengths = peer.framing.take_two_lengths();
         if !body.is_end_stream() {
@@ -159,11 +170,15 @@ impl Gateway {
                 // Where it ends, a socket's first frame or a tunnel's first byte would begin.
                 return Err(Rejection::BadRequest("an upgrade to WebSocket has no body"));
             }
-            return Box::pin(self.websocket(parts, upgrade, client)).await;
+            let (this, client) = (Rc::clone(self), client.clone());
+            return Ok(Step::WebSocket(Box::pin(async move {
+                this.websocket(parts, upgrade, &client).await
+            })));
         }
         self.fits(&parts)?;
         let body = RequestBody::incoming(body, self.limits, &peer.framing);
-        self.exchange.run(Request::from_parts(parts, body), client).await
+        let request = self.exchange.outgoing(Request::from_parts(parts, body), client)?;
+        Ok(Step::Forward(Box::new(request)))
     }
 
     fn behind(&self, proxy: &Peer, parts: &request::Parts) -> ClientAddress {

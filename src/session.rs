@@ -9,6 +9,7 @@ mod credential;
 mod frames;
 pub mod handshake;
 mod outbox;
+mod owner;
 mod registry;
 mod requests;
 
@@ -27,14 +28,11 @@ use self::calls::Calls;
 use self::frames::{Frames, Received};
 use self::outbox::Outbox;
 pub use self::registry::{Services, Sessions};
-use self::requests::unbound_problem;
 use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
-use crate::hub::Unbound;
-use crate::hub::mirror::{Binding, Owner, Purpose};
+use crate::hub::mirror::Binding;
 use crate::protocol::{Close, Outgoing, Reason, codec};
-use crate::view::{End, Verdict};
 
 /// What a socket may do, and for how long.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +80,6 @@ pub struct Opening {
     pub slot: Slot,
 }
 
-/// One socket.
 pub(crate) struct Session {
     id: u64,
     sessions: Rc<Sessions>,
@@ -110,6 +107,8 @@ pub(crate) struct Session {
     /// The entry of the worker's timers that counts.
     wakes_at: Cell<Option<Instant>>,
     closing: Cell<Option<Instant>>,
+    /// Closes with this `retry_after` once no call runs any more.
+    leaving: Cell<Option<u64>>,
     over: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     me: Weak<Session>,
@@ -181,10 +180,13 @@ impl Session {
         }
     }
 
-    /// A client that does not take its answers, or whose credential is being checked, is not read.
+    /// A client that does not take its answers, or whose credential is being checked, is not read;
+    /// nor is one that is to leave.
     fn reads(&self) -> bool {
         self.closing.get().is_some()
-            || (!self.paused.get() && self.outbox.bytes() < self.options().outbox_bytes)
+            || (!self.paused.get()
+                && self.leaving.get().is_none()
+                && self.outbox.bytes() < self.options().outbox_bytes)
     }
 
     fn options(&self) -> &Options {
@@ -264,6 +266,18 @@ impl Session {
         self.owe_flush();
         self.sessions.arm(self);
         self.wake();
+    }
+
+    /// Takes no more requests, and closes when those that were taken are answered.
+    pub(crate) fn leave(&self, retry_after: u64) {
+        self.leaving.set(Some(retry_after));
+        self.leave_if_done();
+    }
+
+    fn leave_if_done(&self) {
+        if let Some(retry_after) = self.leaving.get().filter(|_| self.calls.is_done()) {
+            self.close(&Close::GoingAway { retry_after: Some(retry_after) });
+        }
     }
 
     /// Leaves every view and channel.
@@ -382,70 +396,5 @@ impl Session {
             reason: Some(reason),
             ..Outgoing::default()
         });
-    }
-}
-
-impl Owner for Session {
-    fn id(&self) -> u64 {
-        self.id
-    }
-
-    fn viewer(&self) -> Rc<Viewer> {
-        Rc::clone(&self.viewer.borrow())
-    }
-
-    fn client(&self) -> ClientAddress {
-        self.client.clone()
-    }
-
-    fn owe(&self, binding: &Rc<Binding>) {
-        if self.closing.get().is_none() {
-            self.outbox.mark_ready(binding);
-            self.owe_flush();
-        }
-    }
-
-    fn answer(&self, binding: &Rc<Binding>, purpose: Purpose, verdict: &Verdict) {
-        match purpose {
-            Purpose::Bind { id, version } => {
-                self.answer_bind(binding, id.as_deref(), version.as_ref(), verdict);
-            }
-            // The request itself was answered well, so the client takes the URI for bound.
-            Purpose::Autobind if !binding.live.get() => match verdict {
-                Verdict::Live { .. } => {}
-                Verdict::Failed(_) if binding.waits() => {}
-                Verdict::Failed(_) => {
-                    self.sessions.services.hub.leave(binding);
-                    self.drop_binding(binding);
-                    self.send_unbind(binding, Reason::Limit);
-                }
-                Verdict::Ended(_) => self.send_unbind(binding, Reason::Forbidden),
-            },
-            Purpose::Autobind => {}
-            Purpose::Rejudge(reason) => {
-                if matches!(verdict, Verdict::Ended(_)) {
-                    self.send_unbind(binding, reason);
-                }
-            }
-        }
-    }
-
-    fn ended(&self, binding: &Rc<Binding>, _end: &End) {
-        if binding.live.get() {
-            self.send_unbind(binding, Reason::Forbidden);
-        }
-        self.sessions.services.hub.leave(binding);
-        self.drop_binding(binding);
-    }
-
-    fn lapsed(&self, binding: &Rc<Binding>) {
-        self.send_unbind(binding, Reason::Forbidden);
-    }
-
-    fn overloaded(&self, binding: &Rc<Binding>) {
-        self.sessions.services.hub.leave(binding);
-        self.drop_binding(binding);
-        self.refuse_waiting(binding, &unbound_problem(Unbound::Overloaded));
-        self.send_unbind(binding, Reason::Limit);
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::body::{Fault, Progress, RequestBody};
 use crate::headers;
-use pool::{Broken, Lease, Live, Pool};
+use pool::{Broken, Lease, Live, Permit, Pool};
 pub use tee::Tee;
 
 /// How long a connection is silent before the kernel asks whether the other end is still there.
@@ -134,46 +134,60 @@ impl Upstream {
         &self,
         request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, Failure> {
-        let permit = self
-            .pool
-            .permit(self.options.connect_timeout)
-            .await
-            .map_err(|pool::Full| Failure::unseen(Kind::Busy))?;
+        self.forward(Box::new(request)).await
+    }
+
+    /// The same. The request is boxed because futures that hold one by value are large, and are
+    /// moved for every request.
+    pub(crate) async fn forward(
+        &self,
+        mut request: Box<Request<RequestBody>>,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let permit = self.permit().await?;
         let progress = request.body().progress();
-        let mut request = request;
+        let progress = progress.as_deref();
         if headers::awaits_continue(request.headers()) {
             relay_continue(&mut request);
         }
-        while let Some(mut live) = self.pool.take() {
-            let copy = repeatable(&request).then(|| copy_of(&request));
-            match self.answer(&mut live, request, progress.as_deref()).await {
+        let mut fresh = false;
+        loop {
+            let idle = if fresh { None } else { self.pool.take() };
+            let mut live = match idle {
+                Some(live) => live,
+                None => {
+                    fresh = true;
+                    Box::pin(self.open()).await?
+                }
+            };
+            let copy = (!fresh && repeatable(&request)).then(|| Box::new(copy_of(&request)));
+            let broken = match self.answer(&mut live, request, progress).await {
                 Ok(answer) => return Ok(stream(answer, Lease::new(live, permit))),
-                Err(Attempt::Broken(broken)) => match (*broken, copy) {
-                    (Broken { unwritten: Some(again), .. }, _) => request = again,
-                    (_, Some(copy)) if !live.heard() => {
-                        request = copy;
-                        break;
-                    }
-                    (broken, _) => return Err(failure(broken, progress.as_deref())),
-                },
                 Err(Attempt::TimedOut) => return Err(Failure::seen(Kind::ResponseTimeout)),
-            }
+                Err(Attempt::Broken(broken)) => broken,
+            };
+            request = match (*broken, copy) {
+                (Broken { unwritten: Some(again), .. }, _) if !fresh => Box::new(again),
+                (_, Some(copy)) if !live.heard() => {
+                    fresh = true;
+                    copy
+                }
+                (broken, _) => return Err(failure(broken, progress)),
+            };
         }
-        let mut live = self.open().await?;
-        match self.answer(&mut live, request, progress.as_deref()).await {
-            Ok(answer) => Ok(stream(answer, Lease::new(live, permit))),
-            Err(Attempt::Broken(broken)) => Err(failure(*broken, progress.as_deref())),
-            Err(Attempt::TimedOut) => Err(Failure::seen(Kind::ResponseTimeout)),
+    }
+
+    async fn permit(&self) -> Result<Permit, Failure> {
+        match self.pool.try_permit() {
+            Some(permit) => Ok(permit),
+            None => Box::pin(self.pool.wait(self.options.connect_timeout))
+                .await
+                .map_err(|pool::Full| Failure::unseen(Kind::Busy)),
         }
     }
 
     /// Sends a request to switch protocols, on a connection that serves nothing else.
     pub async fn upgrade(&self, request: Request<RequestBody>) -> Result<Switch, Failure> {
-        let permit = self
-            .pool
-            .permit(self.options.connect_timeout)
-            .await
-            .map_err(|pool::Full| Failure::unseen(Kind::Busy))?;
+        let permit = self.permit().await?;
         let stream = self.connect().await?;
         let (mut sender, connection) = self
             .builder
@@ -202,13 +216,13 @@ impl Upstream {
     async fn answer(
         &self,
         live: &mut Live,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         progress: Option<&Progress>,
     ) -> Result<Response<Incoming>, Attempt> {
         let answer = within(self.options.response_timeout, progress, live.send(request))
             .await
             .ok_or(Attempt::TimedOut)?
-            .map_err(|broken| Attempt::Broken(Box::new(broken)))?;
+            .map_err(Attempt::Broken)?;
         if let Some(progress) = progress {
             progress.answered();
         }

@@ -1,6 +1,5 @@
 //! One core: runtime, listener, connections, upstream pool, sockets.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -236,8 +235,7 @@ impl Worker {
         };
         let (gateway, peer) = (Rc::clone(&self.gateway), Rc::new(peer));
         let service = service_fn(move |request: http::Request<Incoming>| {
-            let answer = Rc::clone(&gateway).serve(request, Rc::clone(&peer));
-            async move { Ok::<_, Infallible>(answer.await) }
+            Rc::clone(&gateway).serve(request, Rc::clone(&peer))
         });
         match speaks {
             Speaks::Http1 => {

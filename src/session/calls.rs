@@ -24,6 +24,12 @@ pub(super) struct Calls {
     lanes: RefCell<Vec<(Uri, VecDeque<Call>)>>,
 }
 
+impl Calls {
+    pub(super) fn is_done(&self) -> bool {
+        self.in_flight.get() == 0
+    }
+}
+
 /// One `index`, `show`, `create`, `update` or `delete`.
 pub(super) struct Call {
     pub(super) verb: Verb,
@@ -75,6 +81,7 @@ impl Session {
             self.perform(&call).await;
             let calls = &self.calls;
             calls.in_flight.set(calls.in_flight.get().saturating_sub(1));
+            self.leave_if_done();
             let mut lanes = calls.lanes.borrow_mut();
             let Some(at) = lanes.iter().position(|(uri, _)| *uri == call.uri) else { return };
             match lanes[at].1.pop_front() {

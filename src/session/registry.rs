@@ -112,6 +112,7 @@ impl Sessions {
             pinged: Cell::new(None),
             wakes_at: Cell::new(None),
             closing: Cell::new(None),
+            leaving: Cell::new(None),
             over: Cell::new(false),
             waker: RefCell::new(None),
             me: me.clone(),
@@ -121,7 +122,7 @@ impl Sessions {
         self.arm(&session);
         session.check_handshake(&opening.headers);
         if let Some(retry_after) = self.draining.get() {
-            session.close(&Close::GoingAway { retry_after: Some(retry_after) });
+            session.leave(retry_after);
         }
         self.services.tasks.spawn_local(session.serve(read_ahead));
     }
@@ -158,14 +159,13 @@ impl Sessions {
         }
     }
 
-    /// Closes every socket with 1001 and waits until all are gone. A socket opened meanwhile is
+    /// Closes every socket with 1001, after the answers that it waits for, until all are gone. A socket opened meanwhile is
     /// closed too.
     pub async fn drain(&self) {
         self.draining.set(Some(1));
         let sessions: Vec<_> = self.all.borrow().values().cloned().collect();
         for session in sessions {
-            let retry_after = Some(1 + session.id % RETURN_SPREAD);
-            session.close(&Close::GoingAway { retry_after });
+            session.leave(1 + session.id % RETURN_SPREAD);
         }
         while !self.all.borrow().is_empty() {
             self.emptied.notified().await;

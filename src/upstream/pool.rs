@@ -49,16 +49,14 @@ impl Pool {
         })
     }
 
-    /// The right to use one connection, waited for no longer than `patience`.
-    pub(super) async fn permit(self: &Rc<Self>, patience: Duration) -> Result<Permit, Full> {
-        match self.free.try_acquire() {
-            Ok(permit) => permit.forget(),
-            Err(_) => self.wait(patience).await?,
-        }
-        Ok(Permit(Rc::clone(self)))
+    /// The right to use one connection, if there is one.
+    pub(super) fn try_permit(self: &Rc<Self>) -> Option<Permit> {
+        self.free.try_acquire().ok()?.forget();
+        Some(Permit(Rc::clone(self)))
     }
 
-    async fn wait(self: &Rc<Self>, patience: Duration) -> Result<(), Full> {
+    /// The same, waited for no longer than `patience`.
+    pub(super) async fn wait(self: &Rc<Self>, patience: Duration) -> Result<Permit, Full> {
         if self.waiting.get() >= self.waiting_limit {
             return Err(Full);
         }
@@ -67,7 +65,7 @@ impl Pool {
             Ok(Ok(permit)) => permit.forget(),
             Ok(Err(_)) | Err(_) => return Err(Full),
         }
-        Ok(())
+        Ok(Permit(Rc::clone(self)))
     }
 
     /// The connection that was used last, unless it has been idle too long.
@@ -198,18 +196,17 @@ impl Live {
     /// Sends one request and drives the connection until the head of its answer is here.
     pub(super) async fn send(
         &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, Broken> {
-        let answer = self.sender.try_send_request(request);
+        request: Box<Request<RequestBody>>,
+    ) -> Result<Response<Incoming>, Box<Broken>> {
+        let answer = self.sender.try_send_request(*request);
         let mut answer = std::pin::pin!(answer);
         let result = std::future::poll_fn(|cx| {
             self.drive(cx);
             answer.as_mut().poll(cx)
         })
         .await;
-        result.map_err(|mut failed| Broken {
-            unwritten: failed.take_message(),
-            error: failed.into_error(),
+        result.map_err(|mut failed| {
+            Box::new(Broken { unwritten: failed.take_message(), error: failed.into_error() })
         })
     }
 

@@ -1,0 +1,77 @@
+//! A session as the hub sees it: whose eyes its bindings have, and what becomes of them.
+
+use std::rc::Rc;
+
+use super::Session;
+use super::requests::unbound_problem;
+use crate::audience::Viewer;
+use crate::headers::ClientAddress;
+use crate::hub::Unbound;
+use crate::hub::mirror::{Binding, Owner, Purpose};
+use crate::protocol::Reason;
+use crate::view::{End, Verdict};
+
+impl Owner for Session {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn viewer(&self) -> Rc<Viewer> {
+        Rc::clone(&self.viewer.borrow())
+    }
+
+    fn client(&self) -> ClientAddress {
+        self.client.clone()
+    }
+
+    fn owe(&self, binding: &Rc<Binding>) {
+        if self.closing.get().is_none() {
+            self.outbox.mark_ready(binding);
+            self.owe_flush();
+        }
+    }
+
+    fn answer(&self, binding: &Rc<Binding>, purpose: Purpose, verdict: &Verdict) {
+        match purpose {
+            Purpose::Bind { id, version } => {
+                self.answer_bind(binding, id.as_deref(), version.as_ref(), verdict);
+            }
+            // The request itself was answered well, so the client takes the URI for bound.
+            Purpose::Autobind if !binding.live.get() => match verdict {
+                Verdict::Live { .. } => {}
+                Verdict::Failed(_) if binding.waits() => {}
+                Verdict::Failed(_) => {
+                    self.sessions.services.hub.leave(binding);
+                    self.drop_binding(binding);
+                    self.send_unbind(binding, Reason::Limit);
+                }
+                Verdict::Ended(_) => self.send_unbind(binding, Reason::Forbidden),
+            },
+            Purpose::Autobind => {}
+            Purpose::Rejudge(reason) => {
+                if matches!(verdict, Verdict::Ended(_)) {
+                    self.send_unbind(binding, reason);
+                }
+            }
+        }
+    }
+
+    fn ended(&self, binding: &Rc<Binding>, _end: &End) {
+        if binding.live.get() {
+            self.send_unbind(binding, Reason::Forbidden);
+        }
+        self.sessions.services.hub.leave(binding);
+        self.drop_binding(binding);
+    }
+
+    fn lapsed(&self, binding: &Rc<Binding>) {
+        self.send_unbind(binding, Reason::Forbidden);
+    }
+
+    fn overloaded(&self, binding: &Rc<Binding>) {
+        self.sessions.services.hub.leave(binding);
+        self.drop_binding(binding);
+        self.refuse_waiting(binding, &unbound_problem(Unbound::Overloaded));
+        self.send_unbind(binding, Reason::Limit);
+    }
+}
