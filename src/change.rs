@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::route::Routes;
-use crate::uri::PathKey;
+use crate::uri::{PathKey, Uri};
 
 /// What one write may have touched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Change {
     pub touches: Vec<Touch>,
     /// When to ask again, after the first time, for upstreams whose reads lag behind their writes.
     pub settle: Vec<Duration>,
-    /// The path whose plain view is left alone, because its new state follows by another way.
-    pub spared: Option<PathKey>,
+    /// The URI whose views are left alone, because their new state follows by another way.
+    pub spared: Option<Uri>,
 }
 
 impl Change {

@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio_util::task::TaskTracker;
 
 use crate::audience::is_credential;
@@ -17,10 +18,13 @@ use crate::hub::written::Expectation;
 use crate::rejection::Rejection;
 use crate::route::{Push, Routes};
 use crate::upstream::{Failure, Kind, Switch, Tee, Tunnel, Upstream};
-use crate::uri::PathKey;
+use crate::uri::Uri;
 
 pub use crate::body::RequestBody;
 pub use crate::upstream::ResponseBody;
+
+/// How long views wait for the end of a write's answer before they are fetched all the same.
+const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 
 /// One worker's exchanges with the upstream.
 pub struct Exchange {
@@ -131,7 +135,8 @@ impl Exchange {
         let target = request.uri().clone();
         let target = target.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         let logout = self.logged_out_by(&request);
-        let expectation = self.expectation(&method, target);
+        let host = request.headers().get(http::header::HOST).cloned();
+        let expectation = self.expectation(&method, target, host);
         match self.upstream.forward(request).await {
             Ok(answer) => {
                 if let Some(credentials) = logout.filter(|_| answer.status().is_success()) {
@@ -159,11 +164,19 @@ impl Exchange {
     }
 
     /// Where the answer to a write is to be shown, if the operator said so (`push = "response"`).
-    fn expectation(&self, method: &Method, target: &str) -> Option<Expectation> {
+    fn expectation(
+        &self,
+        method: &Method,
+        target: &str,
+        host: Option<HeaderValue>,
+    ) -> Option<Expectation> {
         let replaces = matches!(*method, Method::PUT | Method::PATCH) && !target.contains('?');
         let route = self.routes.of(target);
         let shown = replaces && route.rule.push == Push::Response;
-        shown.then(|| self.hub.expect(PathKey::of(target)))
+        // Only the exact URI: what is coarse enough to find what a write may have touched also finds
+        // what it has not.
+        let uri = Uri::parse(target).ok().filter(|_| shown)?;
+        Some(self.hub.expect(uri, host))
     }
 
     /// Announces the change, and shows the answer as the new state once it has come whole.
@@ -179,7 +192,14 @@ impl Exchange {
         let (parts, body) = answer.into_parts();
         let (hub, headers) = (Rc::clone(&self.hub), parts.headers.clone());
         let limit = hub.options().body_bytes;
+        // A writer that does not read its answer keeps nobody from the truth for long.
+        let (slow, change) = (Rc::clone(&self.hub), expectation.as_change());
+        let alarm = self.tasks.spawn_local(async move {
+            tokio::time::sleep(LONGEST_ANSWER).await;
+            slow.changed(change);
+        });
         let tee = Tee::new(body, limit, move |body| {
+            alarm.abort();
             let written = body.and_then(|body| expectation.read(&headers, body, hub.options()));
             hub.fulfilled(&expectation, written);
         });

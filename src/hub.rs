@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -30,7 +30,7 @@ use crate::headers::{ClientAddress, Via};
 use crate::protocol::Reason;
 use crate::route::{Push, Routes, Visibility};
 use crate::upstream::Upstream;
-use crate::uri::{PathKey, Uri};
+use crate::uri::Uri;
 use crate::view::{Answer, Pace, Step, Verdict};
 
 /// How views are kept.
@@ -150,16 +150,16 @@ impl Hub {
         self.mail.iter().for_each(|mailbox| mailbox.change(&change));
     }
 
-    /// A write to `path` begins, whose answer may be the path's new state.
-    pub fn expect(&self, path: PathKey) -> Expectation {
-        self.node.writes.expect(path)
+    /// A write to `uri` begins, whose answer may be its new state.
+    pub fn expect(&self, uri: Uri, host: Option<HeaderValue>) -> Expectation {
+        self.node.writes.expect(uri, host)
     }
 
-    /// As [`Hub::changed`], but the plain view of the expected path waits for
+    /// As [`Hub::changed`], but the views of the expected URI wait for
     /// [`Hub::fulfilled`]. False if another write came between: then nothing is spared.
     pub fn changed_but(&self, expectation: &mut Expectation, change: Change) -> bool {
         let spares = self.node.writes.allow(expectation, &change);
-        self.changed(Change { spared: spares.then(|| expectation.path().clone()), ..change });
+        self.changed(Change { spared: spares.then(|| expectation.uri().clone()), ..change });
         spares
     }
 
@@ -337,8 +337,13 @@ impl Hub {
     /// Shows a write's own answer to the views that are not in the middle of something else.
     fn take_written(self: &Rc<Self>, written: &Written) {
         let now = Instant::now();
-        for view in self.home.plain_views(written.path()) {
-            let verdict = view.view.borrow_mut().replace(written.state());
+        for view in self.home.views_of(&written.uri) {
+            let mut fields = view.key.audience.fields().iter();
+            let host = fields.find(|(name, _)| *name == http::header::HOST);
+            let verdict = match host.map(|(_, value)| value) == written.host.as_ref() {
+                true => view.view.borrow_mut().replace(written.state(), written.began),
+                false => None,
+            };
             let settle = written.settle();
             if verdict.is_some() {
                 let later = settle.iter().map(|delay| now + *delay);

@@ -148,6 +148,8 @@ pub struct View {
     in_flight: Option<u64>,
     last_start: Option<Instant>,
     unsettled_since: Option<Instant>,
+    /// When the last good answer came.
+    settled_at: Option<Instant>,
     failures: u32,
     retry_at: Option<Instant>,
     /// The failure that came with `Retry-After`, and until when it stands.
@@ -181,6 +183,7 @@ impl View {
             in_flight: None,
             last_start: None,
             unsettled_since: None,
+            settled_at: None,
             failures: 0,
             retry_at: None,
             refusal: None,
@@ -323,18 +326,20 @@ impl View {
         self.changed > self.settled && self.changed <= meets
     }
 
-    /// Whether a state that did not come by a fetch is newer than the present one: no fetch is
-    /// under way that could bring an older one after it, and nothing else has changed.
-    pub fn takes(&self) -> bool {
-        self.in_flight.is_none()
+    /// Whether a state of some time after `since` that did not come by a fetch is newer than the
+    /// present one: that is of before `since`, no fetch is under way that could bring an older one
+    /// after it, and nothing else has changed.
+    pub fn takes(&self, since: Instant) -> bool {
+        self.settled_at.is_some_and(|at| at < since)
+            && self.in_flight.is_none()
             && self.wanted == self.settled
             && self.state.is_some()
             && !self.pace.notify
     }
 
     /// Shows `new`, if the view [takes](View::takes) it.
-    pub fn replace(&mut self, new: State) -> Option<Verdict> {
-        if !self.takes() {
+    pub fn replace(&mut self, new: State, since: Instant) -> Option<Verdict> {
+        if !self.takes(since) {
             return None;
         }
         self.show(new);
@@ -403,6 +408,7 @@ impl View {
     fn settle(&mut self, now: Instant) {
         let met = self.in_flight.take().unwrap_or(self.settled);
         self.settled = met;
+        self.settled_at = Some(now);
         self.answered = self.answered.max(met);
         self.unsettled_since = (self.wanted > met).then_some(now);
         self.failures = 0;
@@ -779,6 +785,20 @@ mod tests {
         f.change();
         let refused = f.fetch(Answer::Refused(problem(403, None)));
         assert!(matches!(refused, Some(Verdict::Ended(End::Refused(_)))));
+    }
+
+    #[test]
+    fn a_state_that_was_not_fetched_replaces_only_what_is_known_to_be_older() {
+        let mut f = Fixture::live(pace());
+        let began = f.now;
+        assert_eq!(live(f.view.replace(state("b", "2"), began)), ("b".into(), false));
+        f.change();
+        assert!(f.view.replace(state("c", "3"), began).is_none(), "a fetch is wanted");
+        f.start();
+        assert!(f.view.replace(state("c", "3"), began).is_none(), "a fetch is under way");
+        f.view.finish(f.now, good("d"));
+        assert!(f.view.replace(state("c", "3"), began).is_none(), "a fetch saw what is newer");
+        assert_eq!(f.version(), "d");
     }
 
     #[test]

@@ -178,6 +178,14 @@ pub async fn collect(body: ResponseBody, limit: usize) -> Result<Bytes, Problem>
     }
 }
 
+/// Whether the content says of itself that it is JSON.
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = media_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
+    essence == "application/json" || essence.ends_with("+json")
+}
+
 /// A body as JSON text: JSON as it stands, text as a string, nothing as `null`.
 pub fn content(headers: &HeaderMap, body: &[u8]) -> Result<Box<RawValue>, Problem> {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());

@@ -12,7 +12,7 @@ use super::mail::{Delivery, Mailbox, Seat};
 use crate::audience::ViewKey;
 use crate::change::{Change, Touch};
 use crate::headers::ClientAddress;
-use crate::uri::PathKey;
+use crate::uri::{PathKey, Uri};
 use crate::view::{Pace, Verdict, View};
 
 /// Every view of this worker, found by key and by path.
@@ -148,23 +148,16 @@ impl Home {
                 found.extend(paths.range(from..to).flat_map(|(_, keys)| keys));
             }
         }
-        let is_spared =
-            |key: &ViewKey| change.spared.as_ref().is_some_and(|path| is_plain_view_of(key, path));
-        found.retain(|key| !is_spared(key));
+        found.retain(|key| change.spared.as_ref() != Some(&key.uri));
         found.into_iter().filter_map(|key| views.get(key).cloned()).collect()
     }
 
-    /// The views of a path itself, without its query variants.
-    pub(super) fn plain_views(&self, path: &PathKey) -> Vec<Rc<HomeView>> {
+    /// The views of exactly this URI.
+    pub(super) fn views_of(&self, uri: &Uri) -> Vec<Rc<HomeView>> {
         let (paths, views) = (self.paths.borrow(), self.views.borrow());
-        let keys = paths.get(path).into_iter().flatten();
-        let plain = keys.filter(|key| is_plain_view_of(key, path));
-        plain.filter_map(|key| views.get(key).cloned()).collect()
+        let keys = paths.get(&uri.key()).into_iter().flatten();
+        keys.filter(|key| key.uri == *uri).filter_map(|key| views.get(key).cloned()).collect()
     }
-}
-
-fn is_plain_view_of(key: &ViewKey, path: &PathKey) -> bool {
-    !key.uri.as_str().contains('?') && key.uri.key() == *path
 }
 
 impl HomeView {

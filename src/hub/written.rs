@@ -2,20 +2,22 @@
 //!
 //! An answer says what was true when the write was done, which may be long before it arrives. It
 //! is taken only when nothing else that shares its first path segment was changed on this node
-//! between the beginning of the write and the end of its answer, and only by views that neither
-//! fetch nor want to. Otherwise it counts as any change, and the views are fetched.
+//! between the beginning of the write and the end of its answer, and only by views of exactly its
+//! URI and host that neither fetch nor want to, nor did since the write began: what such a fetch
+//! saw may be newer. Otherwise it counts as any change, and the views are fetched.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue, header};
+use tokio::time::Instant;
 
 use super::{Options, fetch};
 use crate::audience::Vary;
 use crate::change::{Change, Touch};
-use crate::uri::PathKey;
+use crate::uri::{PathKey, Uri};
 use crate::view::{Content, Data, State};
 
 /// Counters that writes share by the hash of their first path segment.
@@ -36,7 +38,11 @@ impl Default for Writes {
 /// A write under way whose answer may become a state.
 #[derive(Debug)]
 pub struct Expectation {
+    uri: Uri,
     path: PathKey,
+    /// One upstream may serve several, and says so in no `Vary`.
+    host: Option<HeaderValue>,
+    began: Instant,
     settle: Vec<Duration>,
     /// What the path's counter must show for nothing else to have changed.
     count: u64,
@@ -45,7 +51,9 @@ pub struct Expectation {
 /// A state that a write was answered with.
 #[derive(Debug)]
 pub struct Written {
-    path: PathKey,
+    pub(super) uri: Uri,
+    pub(super) host: Option<HeaderValue>,
+    pub(super) began: Instant,
     settle: Vec<Duration>,
     state: State,
 }
@@ -63,9 +71,10 @@ impl Writes {
         }
     }
 
-    pub(super) fn expect(&self, path: PathKey) -> Expectation {
+    pub(super) fn expect(&self, uri: Uri, host: Option<HeaderValue>) -> Expectation {
+        let path = uri.key();
         let count = self.now(&path);
-        Expectation { path, settle: Vec::new(), count }
+        Expectation { uri, path, host, began: Instant::now(), settle: Vec::new(), count }
     }
 
     /// Whether nothing came between; from here on the write's own `change` is no disturbance.
@@ -105,38 +114,44 @@ fn slot(segment: &[u8]) -> usize {
 }
 
 impl Expectation {
-    pub fn path(&self) -> &PathKey {
-        &self.path
+    pub fn uri(&self) -> &Uri {
+        &self.uri
     }
 
     /// The change that the write is when its answer shows no state.
-    pub(super) fn as_change(&self) -> Change {
+    pub fn as_change(&self) -> Change {
         change_of(&self.path, &self.settle)
     }
 
     /// The state in an answer, if it is one that a GET could have been answered with.
     pub fn read(&self, headers: &HeaderMap, body: &[u8], options: &Options) -> Option<Written> {
+        // Text says how it went ("updated"), and nothing says nothing.
+        if body.is_empty() || !fetch::is_json(headers) || self.is_about_another(headers) {
+            return None;
+        }
         let state = fetch::success(headers, body, options).ok()?;
         // Two viewers may get two answers: only a fetch tells which is whose.
         if state.vary != Vary::default() || headers.contains_key(http::header::VARY) {
             return None;
         }
-        let (path, settle) = (self.path.clone(), self.settle.clone());
-        Some(Written { path, settle, state })
+        let (uri, host, settle) = (self.uri.clone(), self.host.clone(), self.settle.clone());
+        Some(Written { uri, host, began: self.began, settle, state })
+    }
+
+    /// Whether the content is the representation of another resource (RFC 9110 §8.7).
+    fn is_about_another(&self, headers: &HeaderMap) -> bool {
+        let mut locations = headers.get_all(header::CONTENT_LOCATION).iter();
+        !locations.all(|location| location.as_bytes() == self.uri.as_str().as_bytes())
     }
 }
 
 impl Written {
-    pub(super) fn path(&self) -> &PathKey {
-        &self.path
-    }
-
     pub(super) fn settle(&self) -> &[Duration] {
         &self.settle
     }
 
     pub(super) fn as_change(&self) -> Change {
-        change_of(&self.path, &self.settle)
+        change_of(&self.uri.key(), &self.settle)
     }
 
     /// One for each view, which has frames of its own.
