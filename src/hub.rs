@@ -103,6 +103,10 @@ pub enum News {
         channel: Arc<str>,
         count: u64,
     },
+    /// More channels lost events than are told apart.
+    LostSomewhere {
+        count: u64,
+    },
     LoggedOut(Arc<Credentials>),
     /// More logouts than a worker keeps: every session with a credential ends.
     EverybodyOut,
@@ -328,6 +332,9 @@ impl Hub {
         }
         mail.published.into_iter().for_each(|published| tell(News::Published(published)));
         mail.lost.into_iter().for_each(|(channel, count)| tell(News::Lost { channel, count }));
+        if mail.lost_somewhere > 0 {
+            tell(News::LostSomewhere { count: mail.lost_somewhere });
+        }
         mail.logouts.into_iter().for_each(|credentials| tell(News::LoggedOut(credentials)));
         if mail.everybody_out {
             tell(News::EverybodyOut);

@@ -1,4 +1,22 @@
-//! Pogo makes a REST API realtime without changing it.
+//! Pogo makes a REST API realtime without changing it: a reverse proxy that sees which writes
+//! succeed, and gives every WebSocket client that bound to a URI the new state of that URI, as that
+//! client is allowed to see it.
+//!
+//! To read the code, begin with the words ([`uri`], [`protocol`]) and the decisions that need
+//! neither sockets nor clocks ([`change`], [`audience`], [`view`]). Then follow a write: [`gateway`],
+//! [`exchange`], [`upstream`], [`hub`]; and a bind: [`session`], [`hub`]. [`server`] starts it all;
+//! a program that embeds Pogo needs nothing else.
+//!
+//! ```no_run
+//! use pogo::server::{Options, Server};
+//!
+//! let mut options = Options::default();
+//! options.upstream.origin = "127.0.0.1:3000".parse().expect("an authority");
+//! let server = Server::start(options)?;
+//! println!("http://{}", server.address());
+//! server.drain()?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod audience;

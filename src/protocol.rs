@@ -154,10 +154,8 @@ pub enum Close {
     TooBig,
     Abuse,
     Unauthorized(&'static str),
-    Forbidden,
     NoPong,
     RateLimited,
-    Overloaded,
 }
 
 impl Close {
@@ -171,10 +169,8 @@ impl Close {
             Self::TooBig => 1009,
             Self::Abuse => 4400,
             Self::Unauthorized(_) => 4401,
-            Self::Forbidden => 4403,
             Self::NoPong => 4408,
             Self::RateLimited => 4429,
-            Self::Overloaded => 4503,
         }
     }
 
@@ -191,10 +187,8 @@ impl Close {
             Self::TooBig => "message too big".into(),
             Self::Abuse => "too many malformed messages".into(),
             Self::Unauthorized(why) => (*why).into(),
-            Self::Forbidden => "forbidden".into(),
             Self::NoPong => "no pong".into(),
             Self::RateLimited => "over the message rate".into(),
-            Self::Overloaded => "overloaded".into(),
         }
     }
 }

@@ -162,7 +162,7 @@ impl Worker {
             gate: Arc::clone(&shared.gate),
             authenticator: Arc::clone(&shared.authenticator),
             verifies: options.auth.verify.is_some() || options.auth.jwt.is_some(),
-            auth_required: options.auth.required,
+            auth_required: shared.authenticator.required(),
             routes: Arc::clone(&shared.routes),
             channels: Arc::clone(&shared.channels),
             credential_headers: options.hub.credential_headers.clone(),

@@ -120,7 +120,6 @@ fn auth(auth: &sections::Auth, document: &Document) -> Result<auth::Options, Fau
         expires_pointer: auth.expires_pointer.clone(),
         lifetime: auth.lifetime.0,
         required: auth.required,
-        recheck: duration(auth.recheck),
         logout: auth.logout.iter().map(|it| (it.method.clone(), it.path.clone())).collect(),
         jwt: auth.jwt.as_ref().map(|section| jwt(section, document)).transpose()?,
     };

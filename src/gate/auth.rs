@@ -99,7 +99,6 @@ pub struct Authenticator {
     scheme: String,
     lifetime: Duration,
     required: bool,
-    recheck: Option<Duration>,
     logout: Vec<(Method, matchit::Router<()>)>,
     way: Way,
 }
@@ -139,7 +138,6 @@ impl Authenticator {
             scheme: options.scheme.clone(),
             lifetime: options.lifetime,
             required: options.required,
-            recheck: options.recheck,
             logout: options.logout.iter().map(logout).collect::<Result<_, _>>()?,
             way,
         })
@@ -148,11 +146,6 @@ impl Authenticator {
     /// Whether a session without a good token is to be closed.
     pub fn required(&self) -> bool {
         self.required
-    }
-
-    /// How often a token is to be checked again while its session lasts.
-    pub fn recheck(&self) -> Option<Duration> {
-        self.recheck
     }
 
     /// Whether a request that the upstream accepted ends the credential it came with.
@@ -223,8 +216,32 @@ impl Authenticator {
     {
         match self.handshake_token(headers)? {
             Some(token) => self.check(token, ask).await.map(Some),
-            None => Ok(None),
+            None => self.check_fields(headers, ask).await,
         }
+    }
+
+    /// Asks the upstream about cookies, or a credential of another scheme: it knows its own.
+    async fn check_fields<A, B, E>(
+        &self,
+        headers: &HeaderMap,
+        ask: A,
+    ) -> Result<Option<Verified>, AuthError>
+    where
+        A: AsyncFnOnce(Request<()>) -> Result<Response<B>, E>,
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        E: Display,
+    {
+        let Way::Ask(question) = &self.way else { return Ok(None) };
+        let names = [&header::AUTHORIZATION, &header::COOKIE, &self.header];
+        let fields = headers.iter().filter(|(name, _)| names.contains(name));
+        let fields: Vec<_> = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
+        if fields.is_empty() {
+            return Ok(None);
+        }
+        let now = unix_now();
+        let expires = question.ask(fields, ask, now).await?;
+        Ok(Some(self.verified(expires, 0, None, now)))
     }
 
     async fn check_at<A, B, E>(&self, token: &str, ask: A, now: u64) -> Result<Verified, AuthError>
@@ -239,7 +256,7 @@ impl Authenticator {
             Way::Trust => (None, 0, None),
             Way::Ask(question) => {
                 let credential = (self.header.clone(), credential);
-                (question.ask(credential, ask, now).await?, 0, None)
+                (question.ask(vec![credential], ask, now).await?, 0, None)
             }
             Way::Jwt(checker) => {
                 let claims = checker.check(token, now).await?;
@@ -248,13 +265,23 @@ impl Authenticator {
                 (claims.expires, leeway, claims.subject)
             }
         };
+        Ok(self.verified(expires, leeway, subject, now))
+    }
+
+    fn verified(
+        &self,
+        expires: Option<u64>,
+        leeway: u64,
+        subject: Option<String>,
+        now: u64,
+    ) -> Verified {
         let latest = now.saturating_add(LONGEST);
         let expires = expires.unwrap_or_else(|| now.saturating_add(self.lifetime.as_secs()));
-        Ok(Verified {
+        Verified {
             expires: expires.min(latest),
             ends: expires.saturating_add(leeway).min(latest),
             subject,
-        })
+        }
     }
 
     fn value(&self, token: &str) -> Result<HeaderValue, BadToken> {

@@ -22,6 +22,8 @@ const MAX_CHANGES: usize = 4096;
 const MAX_SEATS: usize = 65_536;
 /// Channel events that wait for one worker; at the bound they are counted as lost.
 const MAX_PUBLISHED: usize = 8192;
+/// Channels whose losses are counted apart; of more, every subscriber of any channel is told.
+const MAX_LOST: usize = 1024;
 /// Logouts that wait for one worker; one more and every session with a credential is ended.
 const MAX_LOGOUTS: usize = 1024;
 
@@ -67,6 +69,7 @@ pub struct Mail {
     pub deliveries: Vec<Delivery>,
     pub published: Vec<Published>,
     pub lost: HashMap<Arc<str>, u64>,
+    pub lost_somewhere: u64,
     pub logouts: Vec<Arc<Credentials>>,
     pub everybody_out: bool,
     latest: HashMap<Arc<ViewKey>, usize>,
@@ -171,7 +174,11 @@ impl Mailbox {
             if mail.published.len() < MAX_PUBLISHED {
                 mail.published.push(published);
             } else {
-                *mail.lost.entry(published.channel).or_default() += 1;
+                let is_counted = mail.lost.contains_key(&published.channel);
+                match is_counted || mail.lost.len() < MAX_LOST {
+                    true => *mail.lost.entry(published.channel).or_default() += 1,
+                    false => mail.lost_somewhere += 1,
+                }
             }
         }
         self.bell.notify_one();

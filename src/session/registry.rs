@@ -143,6 +143,14 @@ impl Sessions {
                     member.owe_flush();
                 }
             }
+            News::LostSomewhere { count } => {
+                for session in self.all.borrow().values() {
+                    for channel in session.channels.borrow().iter() {
+                        session.outbox.lose(channel, count);
+                    }
+                    session.owe_flush();
+                }
+            }
             News::LoggedOut(credentials) => {
                 self.close_those(|session| session.viewer.borrow().shares_credential(&credentials));
             }

@@ -354,6 +354,25 @@ fn the_credential_of_the_handshake_is_checked_likewise() {
 }
 
 #[test]
+fn the_upstream_is_asked_about_the_cookies_of_the_handshake() {
+    let (api, pogo) = start(|options| {
+        options.auth.verify = Some("/me".into());
+        options.auth.required = true;
+    });
+    api.on("GET /me", |seen, _| {
+        let good = seen.header("cookie") == Some("sid=good");
+        Some(if good { Reply::new(200, &json!({})) } else { Reply::empty(401) })
+    });
+    let mut good = Socket::open_with(&pogo, &[("cookie", "sid=good")]);
+    good.bind("/posts");
+    let mut bad = Socket::open_with(&pogo, &[("cookie", "sid=bad")]);
+    assert_eq!(bad.error(json!({"event": "bind", "uri": "/posts"})), "unauthorized");
+    let mut none = Socket::open(&pogo);
+    assert_eq!(none.error(json!({"event": "bind", "uri": "/posts"})), "unauthorized");
+    assert_eq!(api.seen("GET /me").len(), 2);
+}
+
+#[test]
 fn who_does_not_authenticate_in_time_is_closed() {
     let (_api, pogo) = start_with_jwt(|options| options.auth.required = true);
     let mut socket = Socket::open(&pogo);

@@ -49,8 +49,6 @@ pub struct Options {
     pub lifetime: Duration,
     /// Whether a session without a good token is closed.
     pub required: bool,
-    /// How often a token is checked again while its session lasts.
-    pub recheck: Option<Duration>,
     /// Requests that end the session's credential.
     pub logout: Vec<(Method, String)>,
     /// Check tokens here.
@@ -66,7 +64,6 @@ impl Default for Options {
             expires_pointer: None,
             lifetime: Duration::from_secs(60 * 60),
             required: false,
-            recheck: None,
             logout: Vec::new(),
             jwt: None,
         }

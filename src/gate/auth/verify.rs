@@ -33,7 +33,7 @@ impl Question {
     /// When the token ends, if the upstream says so.
     pub(super) async fn ask<A, B, E>(
         &self,
-        credential: (HeaderName, HeaderValue),
+        credentials: Vec<(HeaderName, HeaderValue)>,
         ask: A,
         now: u64,
     ) -> Result<Option<u64>, AuthError>
@@ -43,7 +43,7 @@ impl Question {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         E: Display,
     {
-        let asked = answer(self.request(credential), ask, self.expires_pointer.as_deref());
+        let asked = answer(self.request(credentials), ask, self.expires_pointer.as_deref());
         let expires = tokio::time::timeout(TIMEOUT, asked).await.map_err(|_| {
             tracing::warn!(path = %self.path, "the upstream did not verify a token in time");
             AuthError::unavailable("the token could not be verified in time")
@@ -54,12 +54,14 @@ impl Question {
         Ok(expires)
     }
 
-    fn request(&self, (name, value): (HeaderName, HeaderValue)) -> Request<()> {
+    fn request(&self, credentials: Vec<(HeaderName, HeaderValue)>) -> Request<()> {
         let mut request = Request::new(());
         *request.uri_mut() = self.path.clone().into();
         let headers = request.headers_mut();
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(name, value);
+        for (name, value) in credentials {
+            headers.append(name, value);
+        }
         request
     }
 }
@@ -158,7 +160,7 @@ mod tests {
         let ask = async |_| -> Result<_, Infallible> {
             Ok(Response::builder().status(status).body(body).unwrap())
         };
-        question.ask(credential(), ask, NOW).await
+        question.ask(vec![credential()], ask, NOW).await
     }
 
     #[tokio::test]
@@ -169,7 +171,7 @@ mod tests {
             *seen.borrow_mut() = Some(request);
             Ok(Response::new(Full::default()))
         };
-        assert_eq!(question.ask(credential(), ask, NOW).await, Ok(None));
+        assert_eq!(question.ask(vec![credential()], ask, NOW).await, Ok(None));
         let request = seen.into_inner().unwrap();
         assert_eq!(request.method(), http::Method::GET);
         assert_eq!(request.uri().to_string(), "/me?brief=1");
@@ -213,7 +215,7 @@ mod tests {
             Err("connection refused by 10.1.2.3")
         };
         let reason = "the upstream could not be asked about the token";
-        let refused = question.ask(credential(), ask, NOW).await;
+        let refused = question.ask(vec![credential()], ask, NOW).await;
         assert_eq!(refused, Err(AuthError::unavailable(reason)), "says nothing of the inside");
     }
 
@@ -287,7 +289,7 @@ mod tests {
         let question = Question::new("/me", Some("/exp")).unwrap();
         let ask =
             async |_| -> Result<_, Infallible> { Ok(Response::new(UnsyncBoxBody::new(Broken))) };
-        let refused = question.ask(credential(), ask, NOW).await;
+        let refused = question.ask(vec![credential()], ask, NOW).await;
         assert!(matches!(refused, Err(AuthError::Unavailable(_))), "{refused:?}");
     }
 
