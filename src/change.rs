@@ -25,6 +25,11 @@ impl Change {
         Self { touches: vec![Touch::Family(PathKey::of("/"))], settle, spared: None }
     }
 
+    /// Whether the path is one that was written, not one above, below or beside it.
+    pub fn names(&self, path: &PathKey) -> bool {
+        self.touches.iter().any(|touch| *touch == Touch::Family(path.clone()))
+    }
+
     pub fn touches(&self, path: &PathKey) -> bool {
         self.touches.iter().any(|touch| match touch {
             Touch::Path(touched) => touched == path,

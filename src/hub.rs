@@ -316,6 +316,9 @@ impl Hub {
         for change in mail.changes.iter().chain(&everything) {
             self.home.remember(change, now);
             for view in self.home.touched(change) {
+                if !change.names(&view.key.uri.key()) {
+                    self.doubt(&view);
+                }
                 view.view.borrow_mut().change(now, &change.settle);
                 self.attend(&view);
             }
@@ -458,6 +461,9 @@ impl Hub {
             }
         };
         let verdict = view.view.borrow_mut().finish(Instant::now(), answer);
+        if view.view.borrow().rests() {
+            view.doubted.set(false);
+        }
         self.deliver(view, verdict);
     }
 
@@ -469,9 +475,18 @@ impl Hub {
             machine.start(Instant::now());
             machine.state().cloned()
         };
+        let validated = known.clone().filter(|_| !view.doubted.get());
         let client = view.client.borrow().clone();
         let via = self.via.as_ref();
-        fetch::fetch(&self.upstream, via, &view.key, &client, known, &self.options).await
+        let answer =
+            fetch::fetch(&self.upstream, via, &view.key, &client, validated, &self.options).await;
+        fetch::told_apart(answer, known.as_deref())
+    }
+
+    fn doubt(&self, view: &HomeView) {
+        if view.key.audience.has_credentials(&self.options.credential_headers) {
+            view.doubted.set(true);
+        }
     }
 
     fn note_staleness(&self, view: &HomeView) {

@@ -281,6 +281,11 @@ impl View {
         self.last_start = Some(now);
     }
 
+    /// Whether nothing is wanted, now or at a known time.
+    pub fn rests(&self) -> bool {
+        self.wanted == self.settled && self.later.is_empty()
+    }
+
     /// When members are to be told that what they hold may be old, if nothing comes before.
     pub fn stale_at(&self) -> Option<Instant> {
         let since = self.unsettled_since.filter(|_| !self.stale && self.state.is_some())?;

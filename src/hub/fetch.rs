@@ -136,6 +136,20 @@ pub(super) fn success(
     })
 }
 
+/// Gives a new content a version of its own where the upstream repeated the tag of the old one.
+pub(super) fn told_apart(answer: Answer, before: Option<&State>) -> Answer {
+    match (answer, before) {
+        (Answer::State(new), Some(old)) if new.version == old.version && !new.same_content(old) => {
+            let version = match &new.content {
+                Content::Data(Data(json)) => version(None, json.get().as_bytes()),
+                Content::Absent | Content::Unseen => new.version,
+            };
+            Answer::State(State { version, ..new })
+        }
+        (answer, _) => answer,
+    }
+}
+
 /// Whether `Last-Modified` tells this state from the next: a date has a resolution of one second,
 /// so it does only when the answer was made later than that (RFC 9110 §8.8.2.2).
 fn is_exact(headers: &HeaderMap) -> bool {

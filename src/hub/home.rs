@@ -37,6 +37,10 @@ pub(super) struct HomeView {
     /// Whether a task drives the view at present.
     pub(super) driven: Cell<bool>,
     pub(super) bell: Notify,
+    /// Something else was written that may decide what this audience sees. Many APIs make their
+    /// validators from when a resource was written, and not from who may see what of it: a 304 is
+    /// believed again after an unconditional answer.
+    pub(super) doubted: Cell<bool>,
     seats: RefCell<Vec<WorkerSeat>>,
 }
 
@@ -75,6 +79,7 @@ impl Home {
                 client: RefCell::new(client.clone()),
                 driven: Cell::new(false),
                 bell: Notify::new(),
+                doubted: Cell::new(false),
                 seats: RefCell::new(Vec::new()),
             })
         }));

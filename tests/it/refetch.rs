@@ -1,5 +1,7 @@
 //! How views are fetched again: what the upstream is asked, how often, and what its answers mean.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pogo::server::Options;
@@ -21,6 +23,29 @@ fn update(uri: &str, data: Value) -> Value {
 }
 
 const OLD: &str = "Mon, 01 Jan 2024 00:00:00 GMT";
+
+#[test]
+fn a_tag_that_does_not_say_who_may_see_what_is_not_believed_when_something_else_was_written() {
+    let (api, pogo) = start(|_| ());
+    let hidden = Arc::new(AtomicBool::new(false));
+    let now_hidden = Arc::clone(&hidden);
+    // Like many, this API makes the tag of a list from when its members were written.
+    api.on("GET /lists/1/items", move |seen, _| {
+        if seen.header("if-none-match") == Some("\"7\"") {
+            return Some(Reply::empty(304));
+        }
+        let items = if now_hidden.load(Ordering::SeqCst) { json!([]) } else { json!(["secret"]) };
+        Some(Reply::new(200, &items).with("ETag", "\"7\""))
+    });
+    let mut socket = Socket::open_as(&pogo, "bob");
+    let bind = json!({"event": "bind", "uri": "/lists/1/items", "version": null});
+    assert_eq!(socket.must(bind)["data"], json!(["secret"]));
+    hidden.store(true, Ordering::SeqCst);
+    assert_eq!(pogo.write("PATCH", "/lists/1", &json!({"readers": []})), 200);
+    let event = socket.event();
+    assert_eq!(event["data"], json!([]));
+    assert_ne!(event["version"], "7");
+}
 
 #[test]
 fn a_refetch_is_conditional_only_where_the_validator_is_exact() {
