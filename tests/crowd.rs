@@ -1,5 +1,5 @@
-//! Ten thousand sockets on one URI: one GET where they see with the same eyes, a queue where they
-//! do not.
+//! What a process is filled with: ten thousand sockets on one URI, one GET where they see with the same
+//! eyes and a queue where they do not; and a hundred thousand changes for one who does not read.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(dead_code, unused_imports, reason = "of what all tests are told with, this uses a part")]
@@ -75,8 +75,14 @@ impl Member {
     fn receive(&mut self) -> Value {
         let mut head = [0; 2];
         self.0.read_exact(&mut head).expect("a frame comes");
-        assert!(head[0] == 0x81 && head[1] < 126, "a short text, not {head:?}");
-        let mut text = vec![0; usize::from(head[1])];
+        assert!(head[0] == 0x81 && head[1] < 127, "a text of less than 64 KiB, not {head:?}");
+        let mut length = u16::from(head[1]);
+        if length == 126 {
+            let mut long = [0; 2];
+            self.0.read_exact(&mut long).unwrap();
+            length = u16::from_be_bytes(long);
+        }
+        let mut text = vec![0; usize::from(length)];
         self.0.read_exact(&mut text).unwrap();
         serde_json::from_slice(&text).unwrap()
     }
@@ -93,7 +99,7 @@ impl Pogo {
         let file = std::env::temp_dir().join(format!("pogo-crowd-{}.toml", std::process::id()));
         let config = format!(
             "listen = \"127.0.0.1:0\"\nupstream = \"http://{}\"\nworkers = 2\n\
-             [timeouts]\nupstream_response = \"2m\"\n[views]\nstale_after = \"2m\"\n\
+             [timeouts]\nupstream_response = \"2m\"\n[views]\nstale_after = \"2m\"\nmin_interval = \"1ms\"\n\
              [websocket]\nping_interval = \"2m\"\npong_timeout = \"3m\"\n\
              [log]\nformat = \"json\"\n",
             api.address()
@@ -113,6 +119,13 @@ impl Pogo {
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         std::fs::remove_file(&file).unwrap();
         Self { child, address }
+    }
+
+    /// Resident memory, in bytes.
+    fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     fn put(&self, path: &str, body: &str) -> u16 {
@@ -188,4 +201,47 @@ fn a_crowd_of_different_eyes_is_a_queue_and_no_stampede() {
     }
     assert_eq!(api.seen("GET /posts/1").len(), 2 * members.len());
     assert!(api.most_concurrent() <= limit + 1, "{}", api.most_concurrent());
+}
+
+#[test]
+fn a_client_that_is_deaf_to_a_hundred_thousand_changes_costs_little_and_ends_with_the_last() {
+    const WRITERS: u64 = 4;
+    const WRITES: u64 = 25_000;
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let api = Api::start();
+    let ballast = "x".repeat(1000);
+    api.on("GET /posts/1", move |_, reply| {
+        let state: Value = serde_json::from_str(&reply?.body).unwrap();
+        Some(harness::Reply::new(200, &json!({"n": state, "ballast": ballast})))
+    });
+    api.put("/posts/1", json!(0));
+    let pogo = Pogo::before(&api);
+    let mut deaf = Member::open(&pogo, "same");
+    bind_all(std::slice::from_mut(&mut deaf));
+    assert_eq!(deaf.receive()["status"], "ok");
+    assert_eq!(pogo.put("/posts/1", "1"), 200);
+    let before = pogo.memory();
+    std::thread::scope(|scope| {
+        for _ in 0..WRITERS {
+            scope.spawn(|| {
+                let mut wire = Wire::connect(pogo.address);
+                for n in 0..WRITES {
+                    let n = 100_000 + n;
+                    wire.send(format!(
+                        "PUT /posts/1 HTTP/1.1\r\nHost: api\r\nContent-Length: 6\r\n\r\n{n}"
+                    ));
+                    assert_eq!(wire.message().status(), 200);
+                }
+            });
+        }
+    });
+    let grown = pogo.memory().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes more");
+    assert_eq!(pogo.put("/posts/1", "7"), 200);
+    let mut states = 1;
+    while deaf.receive()["data"]["n"] != json!(7) {
+        states += 1;
+    }
+    eprintln!("{states} states of {} changes, {grown} bytes more", WRITERS * WRITES);
+    assert!(states < WRITERS * WRITES / 2, "{states} states");
 }
