@@ -230,7 +230,9 @@ impl Gateway {
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = host.unwrap_or_default().to_owned();
         if !self.gate.origin_allowed(&parts.headers, &host) {
-            return Err(Rejection::Forbidden("this origin may not open a socket"));
+            return Err(Rejection::Forbidden(
+                "this origin may not open a socket; the operator can list it in websocket.allowed_origins",
+            ));
         }
         let request = Request::from_parts(parts, ());
         let answer = session::handshake::accept(&request)?;

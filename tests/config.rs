@@ -319,6 +319,10 @@ fn a_route_that_cannot_hold_is_refused() {
              expected one",
         ),
         (
+            "[[route]]\npath = \"/batch\"\naffects = [\"/posts/*\"]",
+            "4: route.affects: \"/posts/*\" must name one path: there are no wildcards",
+        ),
+        (
             "[[route]]\npath = \"/users/{id}\"\naffects = [\"/feeds/{id}\", \"/feeds/{user}\"]",
             "4: route.affects: \"/users/{id}\" has no parameter {user}",
         ),

@@ -237,6 +237,10 @@ impl Check<'_> {
                 if !template.starts_with('/') {
                     return self.refuse(&key, format!("{template:?} must begin with \"/\""));
                 }
+                if template.contains('*') {
+                    let reason = format!("{template:?} must name one path: there are no wildcards");
+                    return self.refuse(&key, reason);
+                }
                 let known = |name: &&str| !parameters.contains(name);
                 if let Some(unknown) = self::parameters(template).into_iter().find(known) {
                     let path = &route.path;
