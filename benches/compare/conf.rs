@@ -82,7 +82,8 @@ pub(crate) fn haproxy(front: &Front) -> String {
     format!(
         "global
     nbthread {workers}
-    maxconn 24000
+    maxconn 12000
+    no strict-limits
     no log
 defaults
     mode http

@@ -27,6 +27,13 @@ pub(crate) fn memory(root: u32) -> io::Result<u64> {
     Ok(sum)
 }
 
+/// Bytes of memory of the process that are in use, shared pages included.
+pub(crate) fn resident(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    Ok(1024 * number(line.and_then(|line| line.split_whitespace().next()))?)
+}
+
 /// How often the threads of the tree went to sleep by themselves, which is as often as they were woken.
 pub(crate) fn wakes(root: u32) -> io::Result<u64> {
     let mut sum = 0;

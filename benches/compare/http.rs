@@ -20,6 +20,20 @@ use crate::{Measured, http2_load};
 
 /// Requests of each connection before counting begins.
 const WARM_UP: usize = 20;
+const BROWSER: &str = "\
+User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r
+Accept: application/json\r
+Accept-Language: en-GB,en;q=0.7,de;q=0.3\r
+Accept-Encoding: gzip, deflate, br, zstd\r
+Referer: http://localhost/items\r
+Authorization: Bearer 0123456789abcdef0123456789abcdef\r
+Cookie: session=0123456789abcdef; theme=dark\r
+Connection: keep-alive\r
+Sec-Fetch-Dest: empty\r
+Sec-Fetch-Mode: cors\r
+Sec-Fetch-Site: same-origin\r
+Cache-Control: no-cache\r
+";
 
 pub(crate) async fn measure(
     options: &Options,
@@ -98,6 +112,12 @@ impl Load {
     pub(crate) fn new(requests: Requests, address: SocketAddr) -> Self {
         let request = request(requests, address).into_bytes().into();
         Self { address, request, fresh: requests == Requests::Connect }
+    }
+
+    /// A GET with as many fields as browsers send, so that what is done for each field is seen.
+    pub(crate) fn of_browser(address: SocketAddr) -> Self {
+        let request = format!("GET /items/1 HTTP/1.1\r\nHost: {address}\r\n{BROWSER}\r\n");
+        Self { address, request: request.into_bytes().into(), fresh: false }
     }
 
     /// Sends `requests` over `connections` at once, one outstanding on each.

@@ -7,6 +7,7 @@
 //! Read in this order: `row` (what is measured), `peer` (of whom), `http`, `events` and `idle` (how), `crowd` (what must arrive),
 //! `table` (what is printed), `report` (what becomes of it). `guard` and `soak` are programs of their own.
 
+mod chart;
 mod conf;
 mod cores;
 mod count;
@@ -21,7 +22,9 @@ mod idle;
 mod options;
 mod pass_through;
 mod peer;
+mod report;
 mod row;
+mod soak;
 mod socket;
 mod table;
 mod times;
@@ -54,6 +57,10 @@ fn main() -> ExitCode {
         }
         Some(Role::Floor) => floor::run(),
         Some(Role::Guard { update }) => alone(guard::run(&options, *update)),
+        Some(Role::Soak { minutes, sockets, into }) => {
+            alone(soak::run(&options, *minutes, *sockets, into))
+        }
+        Some(Role::Report { figures }) => report::run(figures),
         None => alone(compare(&options)),
     };
     match outcome {
@@ -113,9 +120,9 @@ async fn rounds(options: &Options, cores: Option<&Cores>, table: &mut Table) {
                         figures
                             .into_iter()
                             .for_each(|(what, figure)| table.add(*row, what, peer, figure));
-                        faults.into_iter().for_each(|fault| table.fault(*row, peer, fault));
+                        faults.into_iter().for_each(|fault| table.fault(*row, peer, &fault));
                     }
-                    Err(error) => table.fault(*row, peer, Fault::Failed(error.to_string())),
+                    Err(error) => table.fault(*row, peer, &Fault::Failed(error.to_string())),
                 }
             }
         }

@@ -13,7 +13,6 @@ const BURST: usize = 20;
 
 /// Compare the CPU time that Pogo takes with that of other servers.
 #[derive(Debug, Parser)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
     /// Which rows to measure.
     #[arg(
@@ -106,6 +105,19 @@ pub(crate) enum Role {
         #[arg(long)]
         update: bool,
     },
+    /// Connect, bind, write and leave for a long time, and watch the memory.
+    Soak {
+        #[arg(long, default_value_t = 60, value_parser = at_least_one)]
+        minutes: usize,
+        /// Sockets that are open at one time.
+        #[arg(long, default_value_t = 500, value_parser = at_least_one)]
+        sockets: usize,
+        /// Where to write the samples and the curve, as `soak.csv` and `soak.svg`.
+        #[arg(long, value_name = "FOLDER", default_value = "docs")]
+        into: PathBuf,
+    },
+    /// Draw the plots and fill in the table of `docs/performance.md`, from the file of `--json`.
+    Report { figures: PathBuf },
     /// This program as the API behind the servers.
     #[command(hide = true)]
     Upstream,

@@ -89,19 +89,6 @@ impl Peer {
             }
         }
     }
-
-    /// A name for files.
-    pub(crate) fn slug(self) -> &'static str {
-        match self {
-            Self::Pogo => "pogo",
-            Self::PogoTwo => "pogo-two-workers",
-            Self::Floor => "floor",
-            Self::Nginx => "nginx",
-            Self::Haproxy => "haproxy",
-            Self::Nchan => "nchan",
-            Self::PassThrough => "pass-through",
-        }
-    }
 }
 
 impl fmt::Display for Peer {

@@ -122,61 +122,6 @@ impl Row {
             Load::Events(_) | Load::Idle(_) => vec![Peer::Floor, Peer::Nchan, Peer::Pogo],
         }
     }
-
-    /// A name for files and for the command line, without spaces.
-    pub(crate) fn slug(self) -> String {
-        let slug = match self.load {
-            Load::Requests(Requests::Get) => "get".to_owned(),
-            Load::Requests(Requests::Alone) => "get-alone".to_owned(),
-            Load::Requests(Requests::Post) => "post".to_owned(),
-            Load::Requests(Requests::Connect) => "connect".to_owned(),
-            Load::Requests(Requests::Http2) => "h2".to_owned(),
-            Load::Requests(Requests::Large) => "large".to_owned(),
-            Load::Kept(count) => format!("kept-{count}"),
-            Load::Idle(count) => format!("idle-{count}"),
-            Load::Events(shape) if shape.each > 1 => format!("bindings-{}", shape.bindings()),
-            Load::Events(shape) if shape.burst > 1 => format!("burst-{}", shape.sockets),
-            Load::Events(shape) if shape.uris > 1 => format!("mixed-{}", shape.sockets),
-            Load::Events(shape) => format!("fanout-{}", shape.sockets),
-        };
-        if self.free { slug + "-free" } else { slug }
-    }
-}
-
-impl What {
-    pub(crate) const ALL: [Self; 13] = [
-        Self::Cpu,
-        Self::CpuOfBody,
-        Self::Median,
-        Self::P99,
-        Self::P999,
-        Self::UnwatchedAnswer,
-        Self::WatchedAnswer,
-        Self::Untouching,
-        Self::Bind,
-        Self::Memory,
-        Self::IdleCpu,
-        Self::Wakes,
-        Self::Rate,
-    ];
-
-    pub(crate) fn slug(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu_us",
-            Self::CpuOfBody => "cpu_ms",
-            Self::Median => "p50_us",
-            Self::P99 => "p99_us",
-            Self::P999 => "p999_us",
-            Self::UnwatchedAnswer => "unwatched_answer_p50_us",
-            Self::WatchedAnswer => "watched_answer_p50_us",
-            Self::Untouching => "untouching_cpu_us",
-            Self::Bind => "bind_cpu_us",
-            Self::Memory => "bytes",
-            Self::IdleCpu => "idle_cpu_ms_per_s",
-            Self::Wakes => "wakes_per_s",
-            Self::Rate => "per_s",
-        }
-    }
 }
 
 impl fmt::Display for Row {

@@ -79,7 +79,7 @@ impl Table {
         self.figures[index].values.entry(peer).or_default().push(figure);
     }
 
-    pub(crate) fn fault(&mut self, row: Row, peer: Peer, fault: Fault) {
+    pub(crate) fn fault(&mut self, row: Row, peer: Peer, fault: &Fault) {
         eprintln!("{row}, {peer}: {fault}");
         self.faults.push(format!("{row}, {peer}: {fault}"));
     }
@@ -196,6 +196,21 @@ fn gate_of(row: Row, what: What) -> Option<Gate> {
 }
 
 impl About {
+    /// Where and when, for those who read the table.
+    pub(crate) fn sentence(&self) -> String {
+        let Self { date, processor, cores, kernel, compiler, rounds, .. } = self;
+        let pinned = if self.pinned {
+            "the server on one core, load and API on another"
+        } else {
+            "nothing pinned"
+        };
+        let peers: Vec<&str> = self.peers.values().map(String::as_str).collect();
+        let peers = peers.join("; ");
+        format!(
+            "Measured on {date}: {rounds} rounds, {pinned}; {cores} cores of {processor}, Linux {kernel}, {compiler}; {peers}."
+        )
+    }
+
     fn this_machine(rounds: usize, pinned: bool) -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));

@@ -14,10 +14,6 @@ impl Times {
         self.0.push(time.as_secs_f64() * 1e6);
     }
 
-    pub(crate) fn append(&mut self, mut other: Self) {
-        self.0.append(&mut other.0);
-    }
-
     /// Microseconds that this share of all took at most; nothing of nothing.
     pub(crate) fn quantile(&mut self, share: f64) -> Option<f64> {
         self.0.sort_unstable_by(f64::total_cmp);
