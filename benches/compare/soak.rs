@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::chart::{self, OURS, SECOND, Series};
 use crate::cores::Cores;
@@ -19,7 +19,7 @@ use crate::cpu;
 use crate::crowd::uri;
 use crate::events::{Writer, enough_files};
 use crate::options::Options;
-use crate::peer::{self, Peer, Stage};
+use crate::peer::{self, Peer, Server, Stage};
 use crate::row::{Load, Row, Shape, thousands};
 use crate::socket::{Dialect, Socket};
 
@@ -27,6 +27,8 @@ use crate::socket::{Dialect, Socket};
 const URIS: usize = 2000;
 const SAMPLES: u32 = 120;
 const LEAST_INTERVAL: Duration = Duration::from_secs(2);
+/// For Pogo to notice that all have gone.
+const GONE: Duration = Duration::from_secs(5);
 /// So many clients in a hundred say goodbye to no one.
 const SILENT: usize = 50;
 
@@ -83,23 +85,30 @@ pub(crate) async fn run(
                 ended.map_err(io::Error::other)??;
             }
         }
-        let sample = Sample {
-            seconds: began.elapsed().as_secs_f64(),
-            resident: cpu::resident(server.pid())?,
-            proportional: cpu::memory(server.pid())?,
-        };
-        let megabytes = sample.resident as f64 / 1e6;
-        eprintln!(
-            "{:.0} of {} s: {megabytes:.1} MB resident, {} sockets, {} binds, {} writes",
-            sample.seconds,
-            length.as_secs(),
-            thousands(done.sockets.get()),
-            thousands(done.binds.get()),
-            thousands(done.writes.get()),
-        );
-        samples.push(sample);
+        samples.push(sample(&server, began, &done)?);
     }
+    // What is left when all have gone.
+    running.shutdown().await;
+    sleep(GONE).await;
+    samples.push(sample(&server, began, &done)?);
     write(&samples, &done, clients, into)
+}
+
+fn sample(server: &Server, began: Instant, done: &Done) -> io::Result<Sample> {
+    let sample = Sample {
+        seconds: began.elapsed().as_secs_f64(),
+        resident: cpu::resident(server.pid())?,
+        proportional: cpu::memory(server.pid())?,
+    };
+    let megabytes = sample.resident as f64 / 1e6;
+    eprintln!(
+        "{:.0} s: {megabytes:.1} MB resident, {} sockets, {} binds, {} writes",
+        sample.seconds,
+        thousands(done.sockets.get()),
+        thousands(done.binds.get()),
+        thousands(done.writes.get()),
+    );
+    Ok(sample)
 }
 
 /// One client after another in the place of one.
