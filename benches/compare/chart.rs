@@ -14,6 +14,8 @@ pub(crate) const OURS: &str = "#0f766e";
 pub(crate) const OTHER: &str = "#9aa5a1";
 pub(crate) const FLOOR: &str = "#c9a227";
 const GATE: &str = "#b42318";
+/// So many are worth a dot each.
+const FEW_POINTS: usize = 12;
 const GATE_STYLE: &str = "stroke-width=\"3\"";
 pub(crate) const SECOND: &str = "#7c4dbd";
 
@@ -115,28 +117,35 @@ pub(crate) fn lines(
     }
     let style = format!("fill=\"{PALE}\" text-anchor=\"middle\"");
     text(&mut body, left + wide / 2.0, bottom + 46.0, across, &style);
-    let mut taken: Vec<f64> = Vec::new();
-    for Series { label, colour, points } in series {
-        let path: Vec<String> =
-            points.iter().map(|point| at(*point)).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        let path = path.join(" ");
-        writeln!(body, "<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2.5\" stroke-linejoin=\"round\"/>").ok();
-        if points.len() <= 12 {
-            for (x, y) in points.iter().map(|point| at(*point)) {
-                writeln!(body, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>")
-                    .ok();
-            }
-        }
-        let Some(end) = points.last() else { continue };
-        let mut y = at(*end).1 + 5.0;
-        while taken.iter().any(|other| (other - y).abs() < 17.0) {
-            y -= 17.0;
-        }
-        taken.push(y);
+    let mut ends = Vec::new();
+    for one in series {
+        let path: Vec<(f64, f64)> = one.points.iter().map(|point| at(*point)).collect();
+        curve(&mut body, &path, one.colour);
+        ends.extend(path.last().map(|(_, y)| (y + 5.0, one)));
+    }
+    // From the top, each below the one before.
+    ends.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let mut free = 0.0;
+    for (y, Series { label, colour, .. }) in ends {
+        let y = y.max(free);
+        free = y + 17.0;
         let style = format!("fill=\"{colour}\" font-weight=\"600\"");
         text(&mut body, left + wide + 12.0, y, label, &style);
     }
     card(title, subtitle, bottom + 66.0, &body)
+}
+
+fn curve(out: &mut String, points: &[(f64, f64)], colour: &str) {
+    let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+    let style = format!("fill=\"none\" stroke=\"{colour}\" stroke-width=\"2.5\"");
+    let path = path.join(" ");
+    writeln!(out, "<polyline points=\"{path}\" {style} stroke-linejoin=\"round\"/>").ok();
+    if points.len() <= FEW_POINTS {
+        for (x, y) in points {
+            let place = format!("cx=\"{x:.1}\" cy=\"{y:.1}\"");
+            writeln!(out, "<circle {place} r=\"4\" fill=\"{colour}\"/>").ok();
+        }
+    }
 }
 
 /// Where the horizontal axis has numbers.

@@ -26,8 +26,6 @@ const HEAD: &str = "\
 # `cargo bench --profile guard -- guard` checks it; with `--update` it writes this file.
 ";
 const ATTEMPTS: usize = 3;
-/// Instructions repeat within a few thousandths (`docs/performance.md`).
-const TOLERANCE: f64 = 1.01;
 const TOLERANCE_OF_COMPILERS: f64 = 1.10;
 /// So many more system calls are no regression, and for each socket: binding them takes some more or some fewer.
 const FEW_CALLS: f64 = 0.3;
@@ -43,12 +41,14 @@ struct Case {
     count: usize,
     /// Bound to the one URI that is written; with none it is read.
     sockets: usize,
+    /// How many times the instructions it may have: several times what they vary by (`docs/performance.md`).
+    tolerance: f64,
 }
 
 const CASES: [Case; 3] = [
-    Case { name: "request", count: 2000, sockets: 0 },
-    Case { name: "write_to_one", count: 1000, sockets: 1 },
-    Case { name: "write_to_1000", count: 50, sockets: 1000 },
+    Case { name: "request", count: 2000, sockets: 0, tolerance: 1.01 },
+    Case { name: "write_to_one", count: 1000, sockets: 1, tolerance: 1.015 },
+    Case { name: "write_to_1000", count: 50, sockets: 1000, tolerance: 1.015 },
 ];
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -132,7 +132,7 @@ impl Cost {
     }
 
     fn allowed(self, case: Case, same_compiler: bool) -> Self {
-        let tolerance = if same_compiler { TOLERANCE } else { TOLERANCE_OF_COMPILERS };
+        let tolerance = if same_compiler { case.tolerance } else { TOLERANCE_OF_COMPILERS };
         let sockets = case.sockets as f64;
         let calls = |count: f64| count + FEW_CALLS + FEW_CALLS_OF_SOCKET * sockets;
         Self {

@@ -1,5 +1,6 @@
 //! What becomes of the figures: the table in `docs/performance.md` and the plots beside it. `cargo bench -- report FILE`.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -18,16 +19,18 @@ pub(crate) fn run(file: &Path) -> io::Result<()> {
         serde_json::from_str(&fs::read_to_string(file)?).map_err(io::Error::other)?;
     let docs = Path::new(DOCS);
     let plots = [
-        ("requests.svg", requests(&table)),
-        ("fanout.svg", fanout(&table)),
-        ("growth.svg", growth(&table)),
-        ("memory.svg", memory(&table)),
+        ("requests.svg", "CPU time of a proxied request, by server", requests(&table)),
+        ("fanout.svg", "CPU time of a delivered event, by server", fanout(&table)),
+        ("growth.svg", "CPU time by the number of bindings", growth(&table)),
+        ("memory.svg", "memory of idle connections and sockets, by server", memory(&table)),
     ];
-    for (name, plot) in plots {
+    let mut pictures = String::new();
+    for (name, what, plot) in plots {
         if let Some(plot) = plot {
             fs::write(docs.join(name), plot)?;
+            writeln!(pictures, "![{what}]({name})").map_err(io::Error::other)?;
         } else {
-            eprintln!("{name} stays as it is: its rows were not measured");
+            eprintln!("no {name}: its rows were not measured");
         }
     }
     let page = docs.join("performance.md");
@@ -40,7 +43,8 @@ pub(crate) fn run(file: &Path) -> io::Result<()> {
     let mut figures = Vec::new();
     table.print(&mut figures)?;
     let figures = String::from_utf8_lossy(&figures);
-    fs::write(page, format!("{head}{BEGIN}{}\n\n{figures}{END}{tail}", table.about.sentence()))
+    let about = table.about.sentence();
+    fs::write(page, format!("{head}{BEGIN}{about}\n\n{figures}\n{pictures}{END}{tail}"))
 }
 
 fn subtitle(table: &Table, what: &str) -> String {
