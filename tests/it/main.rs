@@ -32,6 +32,7 @@ mod quickstart;
 mod refetch;
 mod refusals;
 mod rest;
+mod resting;
 mod route_rate;
 mod routes;
 mod seed;
