@@ -20,7 +20,7 @@ use crate::connections::Slot;
 /// How an HTTP/2 client begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A whole small request, so that the first one costs no second read.
-const FIRST_READ: usize = 1024;
+pub const FIRST_READ: usize = 1024;
 /// Most heads in one read.
 const HEAD_READ: usize = 4096;
 
@@ -43,17 +43,18 @@ pub struct Downstream {
 }
 
 impl Downstream {
-    /// Reads until the first bytes tell what the client speaks; `None` when it left before.
+    /// Reads until the first bytes, of which `ahead` were read already, tell what the client speaks;
+    /// `None` when it left before.
     ///
     /// From then on the client may leave what is written to it untaken for `patience`.
     pub async fn listen(
         mut tcp: TcpStream,
+        mut ahead: BytesMut,
         slot: Slot,
         patience: Duration,
     ) -> io::Result<Option<(Speaks, Downstream)>> {
-        let mut ahead = BytesMut::with_capacity(FIRST_READ);
         loop {
-            if tcp.read_buf(&mut ahead).await? == 0 {
+            if ahead.is_empty() && tcp.read_buf(&mut ahead).await? == 0 {
                 return Ok(None);
             }
             let common = PREFACE.len().min(ahead.len());
@@ -61,6 +62,8 @@ impl Downstream {
                 Speaks::Http1
             } else if common == PREFACE.len() {
                 Speaks::Http2
+            } else if tcp.read_buf(&mut ahead).await? == 0 {
+                return Ok(None);
             } else {
                 continue;
             };

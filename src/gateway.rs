@@ -1,7 +1,7 @@
 //! The life of one HTTP request, top to bottom.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,17 +9,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{Method, Request, Response, Uri, request};
+use http::{Method, Request, Response, StatusCode, Uri, request};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Limits;
+use crate::callers::Callers;
+use crate::change;
 use crate::connections::Slot;
 use crate::downstream::{Downstream, Framing};
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
-use crate::gate::Gate;
+use crate::gate::{Account, Action, Gate, Offence, Refusal, Wait, forwarded};
 use crate::headers::{self, ClientAddress};
 use crate::rejection::Rejection;
 use crate::session::{self, Opening, Sessions};
@@ -79,8 +81,17 @@ impl Peer {
         Self { framing: stream.framing(), ..self }
     }
 
+    /// The same, whose headers are not believed: a proxy that does not say for whom it forwards.
+    pub(crate) fn untrusted(self) -> Self {
+        Self { trusted: false, ..self }
+    }
+
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted
+    }
+
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.address.ip
     }
 }
 
@@ -88,6 +99,15 @@ impl Peer {
 enum Step {
     Forward(Box<Request<RequestBody>>),
     WebSocket(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
+}
+
+/// What is done about a request once it is answered.
+struct Notes {
+    /// What its client is told of its budgets.
+    account: Account,
+    /// Whom the gate wants to know of that asks for what it is refused.
+    watched: Option<IpAddr>,
+    tries_credential: bool,
 }
 
 /// What the line for each request is logged as, so that a filter can tell it from the others.
@@ -102,6 +122,8 @@ pub struct Gateway {
     sessions: Rc<Sessions>,
     /// Upgrades under way and tunnels.
     tasks: TaskTracker,
+    /// Whose tunnels there are.
+    callers: Callers,
 }
 
 impl Gateway {
@@ -111,6 +133,7 @@ impl Gateway {
         exchange: Rc<Exchange>,
         sessions: Rc<Sessions>,
         tasks: TaskTracker,
+        callers: Callers,
     ) -> Self {
         Self {
             limits: Limits { bytes: options.body_bytes, window: options.request_idle },
@@ -119,6 +142,7 @@ impl Gateway {
             exchange,
             sessions,
             tasks,
+            callers,
         }
     }
 
@@ -130,42 +154,101 @@ impl Gateway {
         peer: Rc<Peer>,
     ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
         let (method, target) = (request.method().clone(), request.uri().clone());
-        let step = self.judge(request, &peer);
+        let mut notes = None;
+        let step = self.judge(request, &peer, &mut notes);
         async move {
             let answer = match step {
                 Ok(Step::Forward(request)) => self.exchange.forward(request).await,
                 Ok(Step::WebSocket(answer)) => answer.await,
                 Err(rejection) => Err(rejection),
             };
-            let response = answer.unwrap_or_else(|rejection| {
+            let told = notes.map(|notes: Box<Notes>| self.conclude(*notes, &answer));
+            let mut response = answer.unwrap_or_else(|rejection| {
                 log(&rejection, &method, &target, &peer);
                 rejection.into_response().map(ResponseBody::from)
             });
+            if let Some(account) = told {
+                account.tell(response.headers_mut());
+            }
             let (path, status) = (target.path(), response.status().as_u16());
             tracing::info!(target: ACCESS_LOG, %method, path, status, client = %peer.address.ip, "request");
             Ok(response)
         }
     }
 
-    fn judge(self: &Rc<Self>, request: Request<Incoming>, peer: &Peer) -> Result<Step, Rejection> {
-        let (mut parts, body) = request.into_parts();
+    /// Counts against the client what it should not have asked for.
+    fn conclude(
+        &self,
+        notes: Notes,
+        answer: &Result<Response<ResponseBody>, Rejection>,
+    ) -> Account {
+        if let Some(client) = notes.watched {
+            match answer {
+                Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
+                    if notes.tries_credential {
+                        self.gate.bad_credential(client);
+                    }
+                }
+                Err(Rejection::RateLimited { .. }) => self.gate.offend(client, Offence::OverRate),
+                Err(Rejection::BadRequest(_)) => self.gate.offend(client, Offence::Malformed),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        notes.account
+    }
+
+    fn judge(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        peer: &Peer,
+        notes: &mut Option<Box<Notes>>,
+    ) -> Result<Step, Rejection> {
+        let (parts, body) = request.into_parts();
+        let behind = peer.trusted.then(|| self.behind(peer, &parts));
+        let client = behind.as_ref().unwrap_or(&peer.address);
+        let watched = self.gate.watches().then_some(client.ip);
+        let is_write = change::is_write(&parts.method);
+        let tries_credential =
+            watched.is_some() && (is_write || self.gate.carries_credential(&parts.headers));
+        let mut account = Account::default();
+        let step = self.pass(parts, body, peer, client, tries_credential, &mut account);
+        if watched.is_some() || !account.is_empty() {
+            *notes = Some(Box::new(Notes { account, watched, tries_credential }));
+        }
+        step
+    }
+
+    fn pass(
+        self: &Rc<Self>,
+        mut parts: request::Parts,
+        body: Incoming,
+        peer: &Peer,
+        client: &ClientAddress,
+        tries_credential: bool,
+        account: &mut Account,
+    ) -> Result<Step, Rejection> {
         let two_lengths = peer.framing.take_two_lengths();
         if !body.is_end_stream() {
             peer.framing.ignore();
         }
+        self.gate.admit(client.ip).map_err(shut_out)?;
         if two_lengths {
             return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
         }
-        let behind = peer.trusted.then(|| self.behind(peer, &parts));
-        let client = behind.as_ref().unwrap_or(&peer.address);
-        self.gate.admit(client.ip).map_err(|_| Rejection::Forbidden("this address is refused"))?;
-        self.gate
-            .spend_http(client.ip)
-            .map_err(|wait| Rejection::RateLimited { retry_after: wait.retry })?;
+        let upgrade = parts.extensions.remove::<OnUpgrade>();
+        let upgrade = upgrade.filter(|_| headers::wants_websocket(&parts));
+        let action = match upgrade {
+            Some(_) => Action::Connect,
+            None if change::is_write(&parts.method) => Action::Write,
+            None => Action::Read,
+        };
+        if tries_credential {
+            self.gate.may_authenticate(client.ip).map_err(over_rate)?;
+        }
+        let caller = self.gate.caller(client.ip, parts.headers.iter());
+        self.gate.spend(action, caller, account).map_err(over_rate)?;
         lawful(&parts)?;
-        if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>()
-            && headers::wants_websocket(&parts)
-        {
+        if let Some(upgrade) = upgrade {
             if !body.is_end_stream() {
                 // Where it ends, a socket's first frame or a tunnel's first byte would begin.
                 return Err(Rejection::BadRequest("an upgrade to WebSocket has no body"));
@@ -177,13 +260,16 @@ impl Gateway {
         }
         self.fits(&parts)?;
         let body = RequestBody::incoming(body, self.limits, &peer.framing);
-        let request = self.exchange.outgoing(Request::from_parts(parts, body), client)?;
+        let request = self.exchange.outgoing(Request::from_parts(parts, body), client, account)?;
         Ok(Step::Forward(Box::new(request)))
     }
 
     fn behind(&self, proxy: &Peer, parts: &request::Parts) -> ClientAddress {
         let ip = self.gate.client_address(proxy.address.ip, &parts.headers);
-        proxy.address.behind(ip, &parts.headers)
+        match self.gate.client_header() {
+            forwarded::Field::XForwardedFor => proxy.address.behind(ip, &parts.headers),
+            forwarded::Field::Forwarded => proxy.address.behind_forwarded(ip),
+        }
     }
 
     /// Refuses a body that says it is too large before the upstream hears of it.
@@ -211,10 +297,13 @@ impl Gateway {
         match self.exchange.upgrade(request, client).await? {
             Upgrade::Refused(answer) => Ok(answer),
             Upgrade::Switched { answer, upstream } => {
-                self.tasks.spawn_local(async move {
+                // It may have been shut out while the upstream thought about it.
+                self.gate.admit(client.ip).map_err(shut_out)?;
+                self.callers.spawn(&self.tasks, client.ip, |listed| async move {
                     if let Err(error) = tunnel(upgrade, upstream).await {
                         tracing::debug!(%error, "tunnel ended");
                     }
+                    drop(listed);
                 });
                 Ok(answer)
             }
@@ -249,6 +338,17 @@ impl Gateway {
         });
         Ok(answer.map(|()| ResponseBody::Empty))
     }
+}
+
+fn shut_out(refusal: Refusal) -> Rejection {
+    match refusal {
+        Refusal::Banned { left } => Rejection::Banned { left },
+        Refusal::Denied | Refusal::NotAllowed => Rejection::Forbidden("this address is refused"),
+    }
+}
+
+fn over_rate(wait: Wait) -> Rejection {
+    Rejection::RateLimited { retry_after: wait.retry }
 }
 
 /// Refuses what a gateway must not forward.

@@ -1,5 +1,7 @@
 //! One core: runtime, listener, connections, upstream pool, sockets.
 
+mod ended;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -7,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -16,9 +19,11 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::ended::Ended;
+use crate::callers::{Callers, Listed};
 use crate::channel;
 use crate::connections::{Connections, Slot};
-use crate::downstream::{Downstream, Speaks};
+use crate::downstream::{Downstream, FIRST_READ, Speaks};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
@@ -26,6 +31,7 @@ use crate::gateway::{self, Gateway, Peer};
 use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
+use crate::proxy_protocol::{self, Source};
 use crate::route::Routes;
 use crate::server::Options;
 use crate::session::{self, Sessions};
@@ -106,8 +112,15 @@ pub(crate) async fn run(
 async fn tick(number: usize, worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut shutouts = worker.shared.gate.shutouts();
     for count in 0_u64.. {
         ticks.tick().await;
+        // Here, and not at each of many bans, because it looks at every client.
+        let latest = worker.shared.gate.shutouts();
+        if latest != shutouts {
+            shutouts = latest;
+            worker.end_the_shut_out();
+        }
         if count % SWEEP_TICKS == 0 {
             worker.upstream.sweep();
         }
@@ -130,12 +143,14 @@ struct Worker {
     gateway: Rc<Gateway>,
     /// Connections, tunnels, and writes that outlive their client.
     tasks: TaskTracker,
+    /// Whose connections and tunnels those are.
+    callers: Callers,
 }
 
 impl Worker {
     fn new(number: usize, shared: Arc<Shared>) -> Rc<Self> {
         let options = &shared.options;
-        let tasks = TaskTracker::new();
+        let (tasks, callers) = (TaskTracker::new(), Callers::default());
         let upstream = Rc::new(Upstream::new(options.upstream.clone(), shared.workers));
         let via = options.gateway.via.as_deref().and_then(Via::new);
         let hub = Hub::new(
@@ -175,10 +190,22 @@ impl Worker {
             exchange,
             Rc::clone(&sessions),
             tasks.clone(),
+            callers.clone(),
         ));
         let (http1, http2) = (http1_builder(&options.gateway), http2_builder(&options.gateway));
         let drain = shared.drain.child_token();
-        Rc::new(Self { shared, drain, http1, http2, upstream, hub, sessions, gateway, tasks })
+        Rc::new(Self {
+            shared,
+            drain,
+            http1,
+            http2,
+            upstream,
+            hub,
+            sessions,
+            gateway,
+            tasks,
+            callers,
+        })
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
@@ -205,8 +232,8 @@ impl Worker {
         match self.shared.connections.open(address.ip(), peer.is_trusted()) {
             Ok(slot) => {
                 let worker = Rc::clone(self);
-                self.tasks.spawn_local(async move {
-                    if let Err(error) = worker.converse(stream, slot, peer).await {
+                self.callers.spawn(&self.tasks, peer.ip(), |listed| async move {
+                    if let Err(error) = worker.converse(stream, slot, peer, &listed).await {
                         tracing::debug!(%error, client = %address, "connection ended");
                     }
                 });
@@ -217,16 +244,60 @@ impl Worker {
         }
     }
 
-    async fn converse(&self, stream: TcpStream, slot: Slot, peer: Peer) -> Result<(), Ended> {
+    /// Ends what those have open who may not be here any more.
+    fn end_the_shut_out(&self) {
+        let gate = &self.shared.gate;
+        // The connection of a trusted proxy is not one client's: each request is judged instead.
+        let connections =
+            self.callers.end(|address| gate.trusts(address) || gate.admit(address).is_ok());
+        let sockets = self.sessions.end_the_shut_out();
+        if connections + sockets > 0 {
+            tracing::info!(connections, sockets, "ended what denied or banned addresses had open");
+        }
+    }
+
+    /// Reads the first bytes: who it is, where a proxy says so, and what it speaks.
+    async fn hear(
+        &self,
+        mut stream: TcpStream,
+        mut slot: Slot,
+        mut peer: Peer,
+        listed: &Listed,
+    ) -> Result<Option<(Speaks, Downstream, Peer)>, Ended> {
+        let options = &self.shared.options;
+        let mut ahead = BytesMut::with_capacity(FIRST_READ);
+        if options.gate.proxy_protocol && peer.is_trusted() {
+            match proxy_protocol::read(&mut stream, &mut ahead).await? {
+                Source::Client(client) => {
+                    peer = Peer::new(client, &self.shared.gate);
+                    slot.move_to(peer.ip(), peer.is_trusted()).map_err(|_| Ended::Crowded)?;
+                    listed.move_to(peer.ip());
+                }
+                // Whose headers these are nobody can tell.
+                Source::Unknown => peer = peer.untrusted(),
+            }
+        }
+        let patience = options.gateway.request_idle;
+        let heard = Downstream::listen(stream, ahead, slot, patience).await?;
+        Ok(heard.map(|(speaks, stream)| (speaks, stream, peer)))
+    }
+
+    async fn converse(
+        &self,
+        stream: TcpStream,
+        slot: Slot,
+        peer: Peer,
+        listed: &Listed,
+    ) -> Result<(), Ended> {
         stream.set_nodelay(true)?;
-        let options = &self.shared.options.gateway;
-        let first_bytes = Downstream::listen(stream, slot, options.request_idle);
-        let first_bytes = tokio::time::timeout(options.header_read, first_bytes);
+        let first_bytes = self.hear(stream, slot, peer, listed);
+        let patience = self.shared.options.gateway.header_read;
+        let first_bytes = tokio::time::timeout(patience, first_bytes);
         let heard = tokio::select! {
             heard = first_bytes => heard.map_err(|_| Ended::Silent)??,
             () = self.drain.cancelled() => return Ok(()),
         };
-        let Some((speaks, stream)) = heard else {
+        let Some((speaks, stream, peer)) = heard else {
             return Ok(());
         };
         let peer = match speaks {
@@ -258,31 +329,6 @@ impl Worker {
                 }
                 connection.await.map_err(Ended::Http)
             }
-        }
-    }
-}
-
-/// Why a connection ended otherwise than by agreement.
-#[derive(Debug)]
-enum Ended {
-    Io(io::Error),
-    Http(hyper::Error),
-    /// Nothing came that would tell what the client speaks.
-    Silent,
-}
-
-impl From<io::Error> for Ended {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl std::fmt::Display for Ended {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Http(error) => error.fmt(f),
-            Self::Silent => f.write_str("the client said nothing"),
         }
     }
 }
