@@ -1,5 +1,8 @@
 //! The life of one HTTP request, top to bottom.
 
+mod answer;
+mod notes;
+
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -9,22 +12,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{Method, Request, Response, StatusCode, Uri, request};
+use http::{Method, Request, Response, Uri, request};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
+pub use self::answer::Answer;
+use self::notes::{Notes, over_rate, shut_out};
 use crate::body::Limits;
 use crate::callers::Callers;
 use crate::change;
 use crate::connections::Slot;
-use crate::downstream::{Downstream, Framing};
+use crate::downstream::Downstream;
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
-use crate::gate::{Account, Action, Gate, Offence, Refusal, Wait, forwarded};
+use crate::gate::{Account, Action, Gate, forwarded};
+use crate::head::Heads;
 use crate::headers::{self, ClientAddress};
 use crate::rejection::Rejection;
 use crate::session::{self, Opening, Sessions};
+use crate::spelling::Spellings;
 use crate::upstream::Tunnel;
 
 /// How long an accepted upgrade may take to be carried out.
@@ -54,7 +61,7 @@ impl Default for Options {
             request_idle: Duration::from_secs(30),
             body_bytes: 0,
             header_bytes: 64 * 1024,
-            headers: 128,
+            headers: 100,
             via: Some("pogo".into()),
             websocket_path: "/".into(),
         }
@@ -66,19 +73,19 @@ impl Default for Options {
 pub struct Peer {
     address: ClientAddress,
     trusted: bool,
-    framing: Arc<Framing>,
+    heads: Arc<Heads>,
 }
 
 impl Peer {
     pub fn new(peer: SocketAddr, gate: &Gate) -> Self {
         let address = ClientAddress::direct(peer);
         let trusted = gate.trusts(address.ip);
-        Self { address, trusted, framing: Arc::default() }
+        Self { address, trusted, heads: Arc::default() }
     }
 
-    /// The same, with the framing of what arrives on the connection.
+    /// The same, with what is known of the heads that arrive on the connection.
     pub(crate) fn on(self, stream: &Downstream) -> Self {
-        Self { framing: stream.framing(), ..self }
+        Self { heads: stream.heads(), ..self }
     }
 
     /// The same, whose headers are not believed: a proxy that does not say for whom it forwards.
@@ -101,15 +108,6 @@ enum Step {
     WebSocket(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
 }
 
-/// What is done about a request once it is answered.
-struct Notes {
-    /// What its client is told of its budgets.
-    account: Account,
-    /// Whom the gate wants to know of that asks for what it is refused.
-    watched: Option<IpAddr>,
-    tries_credential: bool,
-}
-
 /// What the line for each request is logged as, so that a filter can tell it from the others.
 pub const ACCESS_LOG: &str = "pogo::access";
 
@@ -120,6 +118,7 @@ pub struct Gateway {
     gate: Arc<Gate>,
     exchange: Rc<Exchange>,
     sessions: Rc<Sessions>,
+    spellings: Rc<Spellings>,
     /// Upgrades under way and tunnels.
     tasks: TaskTracker,
     /// Whose tunnels there are.
@@ -132,6 +131,7 @@ impl Gateway {
         gate: Arc<Gate>,
         exchange: Rc<Exchange>,
         sessions: Rc<Sessions>,
+        spellings: Rc<Spellings>,
         tasks: TaskTracker,
         callers: Callers,
     ) -> Self {
@@ -141,6 +141,7 @@ impl Gateway {
             gate,
             exchange,
             sessions,
+            spellings,
             tasks,
             callers,
         }
@@ -152,7 +153,7 @@ impl Gateway {
         self: Rc<Self>,
         request: Request<Incoming>,
         peer: Rc<Peer>,
-    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
         let (method, target) = (request.method().clone(), request.uri().clone());
         let mut notes = None;
         let step = self.judge(request, &peer, &mut notes);
@@ -162,7 +163,7 @@ impl Gateway {
                 Ok(Step::WebSocket(answer)) => answer.await,
                 Err(rejection) => Err(rejection),
             };
-            let told = notes.map(|notes: Box<Notes>| self.conclude(*notes, &answer));
+            let told = notes.map(|notes: Box<Notes>| notes.conclude(&self.gate, &answer));
             let mut response = answer.unwrap_or_else(|rejection| {
                 log(&rejection, &method, &target, &peer);
                 rejection.into_response().map(ResponseBody::from)
@@ -172,29 +173,8 @@ impl Gateway {
             }
             let (path, status) = (target.path(), response.status().as_u16());
             tracing::info!(target: ACCESS_LOG, %method, path, status, client = %peer.address.ip, "request");
-            Ok(response)
+            Ok(response.map(|body| Answer::new(body, &peer.heads)))
         }
-    }
-
-    /// Counts against the client what it should not have asked for.
-    fn conclude(
-        &self,
-        notes: Notes,
-        answer: &Result<Response<ResponseBody>, Rejection>,
-    ) -> Account {
-        if let Some(client) = notes.watched {
-            match answer {
-                Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
-                    if notes.tries_credential {
-                        self.gate.bad_credential(client);
-                    }
-                }
-                Err(Rejection::RateLimited { .. }) => self.gate.offend(client, Offence::OverRate),
-                Err(Rejection::BadRequest(_)) => self.gate.offend(client, Offence::Malformed),
-                Ok(_) | Err(_) => {}
-            }
-        }
-        notes.account
     }
 
     fn judge(
@@ -204,6 +184,7 @@ impl Gateway {
         notes: &mut Option<Box<Notes>>,
     ) -> Result<Step, Rejection> {
         let (parts, body) = request.into_parts();
+        peer.heads.set_answering(true);
         let behind = peer.trusted.then(|| self.behind(peer, &parts));
         let client = behind.as_ref().unwrap_or(&peer.address);
         let watched = self.gate.watches().then_some(client.ip);
@@ -227,9 +208,10 @@ impl Gateway {
         tries_credential: bool,
         account: &mut Account,
     ) -> Result<Step, Rejection> {
-        let two_lengths = peer.framing.take_two_lengths();
+        let two_lengths = peer.heads.take_two_lengths();
+        let names = peer.heads.take_names();
         if !body.is_end_stream() {
-            peer.framing.ignore();
+            peer.heads.ignore();
         }
         self.gate.admit(client.ip).map_err(shut_out)?;
         if two_lengths {
@@ -248,6 +230,9 @@ impl Gateway {
         let caller = self.gate.caller(client.ip, parts.headers.iter());
         self.gate.spend(action, caller, account).map_err(over_rate)?;
         lawful(&parts)?;
+        if let Some(names) = names {
+            parts.extensions.extend(self.spellings.of(names));
+        }
         if let Some(upgrade) = upgrade {
             if !body.is_end_stream() {
                 // Where it ends, a socket's first frame or a tunnel's first byte would begin.
@@ -259,7 +244,7 @@ impl Gateway {
             })));
         }
         self.fits(&parts)?;
-        let body = RequestBody::incoming(body, self.limits, &peer.framing);
+        let body = RequestBody::incoming(body, self.limits, &peer.heads);
         let request = self.exchange.outgoing(Request::from_parts(parts, body), client, account)?;
         Ok(Step::Forward(Box::new(request)))
     }
@@ -338,17 +323,6 @@ impl Gateway {
         });
         Ok(answer.map(|()| ResponseBody::Empty))
     }
-}
-
-fn shut_out(refusal: Refusal) -> Rejection {
-    match refusal {
-        Refusal::Banned { left } => Rejection::Banned { left },
-        Refusal::Denied | Refusal::NotAllowed => Rejection::Forbidden("this address is refused"),
-    }
-}
-
-fn over_rate(wait: Wait) -> Rejection {
-    Rejection::RateLimited { retry_after: wait.retry }
 }
 
 /// Refuses what a gateway must not forward.

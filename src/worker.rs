@@ -1,33 +1,34 @@
 //! One core: runtime, listener, connections, upstream pool, sockets.
 
 mod ended;
+mod speech;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::ended::Ended;
+use self::speech::{Local, service};
 use crate::callers::{Callers, Listed};
 use crate::channel;
 use crate::connections::{Connections, Slot};
-use crate::downstream::{Downstream, FIRST_READ, Speaks};
+use crate::downstream::{Downstream, Patience, Speaks};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
-use crate::gateway::{self, Gateway, Peer};
+use crate::gateway::{Gateway, Peer};
 use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
@@ -35,6 +36,7 @@ use crate::proxy_protocol::{self, Source};
 use crate::route::Routes;
 use crate::server::Options;
 use crate::session::{self, Sessions};
+use crate::spelling::Spellings;
 use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
@@ -46,13 +48,8 @@ const SWEEP_TICKS: u64 = 5;
 const GATE_TICKS: u64 = 600;
 /// How long accepting rests when the process has no descriptors or memory left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// Streams of one HTTP/2 connection.
-const STREAMS: u32 = 128;
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// How often a silent HTTP/2 client is asked whether it is there.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-
+/// A usual PROXY header and a small request, so that they cost one read.
+const PROXY_READ: usize = 1024;
 /// What all workers have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -135,6 +132,8 @@ struct Worker {
     shared: Arc<Shared>,
     /// The worker's own, so that its connections share no lock with another's.
     drain: CancellationToken,
+    /// Set before `drain` is cancelled, and cheaper to ask.
+    draining: Cell<bool>,
     http1: http1::Builder,
     http2: http2::Builder<Local>,
     upstream: Rc<Upstream>,
@@ -151,7 +150,9 @@ impl Worker {
     fn new(number: usize, shared: Arc<Shared>) -> Rc<Self> {
         let options = &shared.options;
         let (tasks, callers) = (TaskTracker::new(), Callers::default());
-        let upstream = Rc::new(Upstream::new(options.upstream.clone(), shared.workers));
+        let spellings = Rc::new(Spellings::default());
+        let upstream =
+            Rc::new(Upstream::new(options.upstream.clone(), shared.workers, Rc::clone(&spellings)));
         let via = options.gateway.via.as_deref().and_then(Via::new);
         let hub = Hub::new(
             number,
@@ -189,14 +190,16 @@ impl Worker {
             Arc::clone(&shared.gate),
             exchange,
             Rc::clone(&sessions),
+            spellings,
             tasks.clone(),
             callers.clone(),
         ));
-        let (http1, http2) = (http1_builder(&options.gateway), http2_builder(&options.gateway));
-        let drain = shared.drain.child_token();
+        let (http1, http2) = (speech::http1(&options.gateway), speech::http2(&options.gateway));
+        let (drain, draining) = (CancellationToken::new(), Cell::new(false));
         Rc::new(Self {
             shared,
             drain,
+            draining,
             http1,
             http2,
             upstream,
@@ -209,11 +212,15 @@ impl Worker {
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
-        let drain = self.drain.clone();
+        let drain = self.shared.drain.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = drain.cancelled() => return,
+                () = drain.cancelled() => {
+                    self.draining.set(true);
+                    self.drain.cancel();
+                    return;
+                }
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -256,119 +263,124 @@ impl Worker {
         }
     }
 
-    /// Reads the first bytes: who it is, where a proxy says so, and what it speaks.
-    async fn hear(
+    /// Hears from a trusted proxy for whom it forwards, and puts what it sent after that in `ahead`.
+    async fn introduce(
+        &self,
+        stream: &mut TcpStream,
+        ahead: &mut BytesMut,
+        slot: &mut Slot,
+        proxy: Peer,
+        listed: &Listed,
+    ) -> Result<Peer, Ended> {
+        ahead.reserve(PROXY_READ);
+        match proxy_protocol::read(stream, ahead).await? {
+            Source::Client(client) => {
+                let peer = Peer::new(client, &self.shared.gate);
+                slot.move_to(peer.ip(), peer.is_trusted()).map_err(|_| Ended::Crowded)?;
+                listed.move_to(peer.ip());
+                Ok(peer)
+            }
+            // Whose headers these are nobody can tell.
+            Source::Unknown => Ok(proxy.untrusted()),
+        }
+    }
+
+    async fn converse(
         &self,
         mut stream: TcpStream,
         mut slot: Slot,
         mut peer: Peer,
         listed: &Listed,
-    ) -> Result<Option<(Speaks, Downstream, Peer)>, Ended> {
-        let options = &self.shared.options;
-        let mut ahead = BytesMut::with_capacity(FIRST_READ);
-        if options.gate.proxy_protocol && peer.is_trusted() {
-            match proxy_protocol::read(&mut stream, &mut ahead).await? {
-                Source::Client(client) => {
-                    peer = Peer::new(client, &self.shared.gate);
-                    slot.move_to(peer.ip(), peer.is_trusted()).map_err(|_| Ended::Crowded)?;
-                    listed.move_to(peer.ip());
-                }
-                // Whose headers these are nobody can tell.
-                Source::Unknown => peer = peer.untrusted(),
-            }
-        }
-        let patience = options.gateway.request_idle;
-        let heard = Downstream::listen(stream, ahead, slot, patience).await?;
-        Ok(heard.map(|(speaks, stream)| (speaks, stream, peer)))
-    }
-
-    async fn converse(
-        &self,
-        stream: TcpStream,
-        slot: Slot,
-        peer: Peer,
-        listed: &Listed,
     ) -> Result<(), Ended> {
         stream.set_nodelay(true)?;
-        let first_bytes = self.hear(stream, slot, peer, listed);
-        let patience = self.shared.options.gateway.header_read;
-        let first_bytes = tokio::time::timeout(patience, first_bytes);
-        let heard = tokio::select! {
-            heard = first_bytes => heard.map_err(|_| Ended::Silent)??,
-            () = self.drain.cancelled() => return Ok(()),
-        };
-        let Some((speaks, stream, peer)) = heard else {
-            return Ok(());
-        };
-        let peer = match speaks {
-            Speaks::Http1 => peer.on(&stream),
-            Speaks::Http2 => peer,
-        };
-        let (gateway, peer) = (Rc::clone(&self.gateway), Rc::new(peer));
-        let service = service_fn(move |request: http::Request<Incoming>| {
-            Rc::clone(&gateway).serve(request, Rc::clone(&peer))
-        });
-        match speaks {
-            Speaks::Http1 => {
-                let connection = self.http1.serve_connection(stream, service).with_upgrades();
-                let mut connection = std::pin::pin!(connection);
+        let options = &self.shared.options.gateway;
+        let patience = Patience { head: options.header_read, untaken: options.request_idle };
+        let mut ahead = BytesMut::new();
+        if self.shared.options.gate.proxy_protocol && peer.is_trusted() {
+            // In a box, so that no other connection keeps the room for it.
+            let words = self.introduce(&mut stream, &mut ahead, &mut slot, peer, listed);
+            let words = Box::pin(tokio::time::timeout(options.header_read, words));
+            peer = tokio::select! {
+                heard = words => heard.map_err(|_| Ended::Silent)??,
+                () = self.drain.cancelled() => return Ok(()),
+            };
+        }
+        let mut stream = Downstream::new(stream, ahead.freeze(), slot, patience);
+        let peer = Rc::new(peer.on(&stream));
+        let mut begun = false;
+        loop {
+            let speaks = {
+                let first_bytes = tokio::time::timeout(options.header_read, stream.listen());
                 tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => return ended.map_err(Ended::Http),
-                    () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+                    heard = first_bytes => heard.map_err(|_| Ended::Silent)??,
+                    () = self.drain.cancelled() => return Ok(()),
                 }
-                connection.await.map_err(Ended::Http)
+            };
+            match speaks {
+                None => return Ok(()),
+                Some(Speaks::Http2) if !begun => {
+                    return Box::pin(self.speak_http2(stream, peer)).await;
+                }
+                Some(Speaks::Http1 | Speaks::Http2) => begun = true,
             }
-            Speaks::Http2 => {
-                let connection = self.http2.serve_connection(stream, service);
-                let mut connection = std::pin::pin!(connection);
-                tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => return ended.map_err(Ended::Http),
-                    () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
-                }
-                connection.await.map_err(Ended::Http)
+            // In a box of its own, so that an idle connection does not keep the room for it.
+            match Box::pin(self.speak_http1(stream, Rc::clone(&peer))).await? {
+                Some(idle) => stream = idle,
+                None => return Ok(()),
             }
         }
     }
-}
 
-fn http1_builder(options: &gateway::Options) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_read)
-        .max_headers(options.headers)
-        .max_header_size(options.header_bytes)
-        .max_buf_size(options.header_bytes.max(64 * 1024))
-        .half_close(false)
-        .keep_alive(true)
-        .writev(true)
-        .preserve_header_case(true);
-    builder
-}
+    /// Returns the stream when nothing has been asked for a while.
+    async fn speak_http1(
+        &self,
+        stream: Downstream,
+        peer: Rc<Peer>,
+    ) -> Result<Option<Downstream>, Ended> {
+        let heads = stream.heads();
+        let connection =
+            self.http1.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
+        let mut connection = connection.with_upgrades();
+        let mut drain = std::pin::pin!(self.drain.cancelled());
+        let (mut registered, mut resting, mut draining) = (false, false, false);
+        std::future::poll_fn(|cx| {
+            // Asking a token takes a lock, so it is asked only when it has been cancelled.
+            if !draining && (!registered || self.draining.get()) {
+                registered = true;
+                draining = drain.as_mut().poll(cx).is_ready();
+                if draining {
+                    heads.keep_open(false);
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+            let polled = Pin::new(&mut connection).poll(cx);
+            if polled.is_ready() || draining || resting || !heads.is_idle() {
+                return polled;
+            }
+            // An idle connection ends at once. Were it not idle, it would end after its answer.
+            resting = true;
+            heads.keep_open(true);
+            Pin::new(&mut connection).graceful_shutdown();
+            Pin::new(&mut connection).poll(cx)
+        })
+        .await
+        .map_err(Ended::Http)?;
+        if !resting || draining {
+            return Ok(None);
+        }
+        Ok(connection.into_parts().map(|parts| parts.io.rest(parts.read_buf)))
+    }
 
-fn http2_builder(options: &gateway::Options) -> http2::Builder<Local> {
-    let mut builder = http2::Builder::new(Local);
-    builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING_INTERVAL)
-        .max_concurrent_streams(STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(options.header_bytes).unwrap_or(u32::MAX));
-    builder
-}
-
-/// Runs the streams of an HTTP/2 connection on the worker that accepted it.
-#[derive(Debug, Clone, Copy)]
-struct Local;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, stream: F) {
-        tokio::task::spawn_local(async move {
-            stream.await;
-        });
+    async fn speak_http2(&self, stream: Downstream, peer: Rc<Peer>) -> Result<(), Ended> {
+        let connection =
+            self.http2.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return ended.map_err(Ended::Http),
+            () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.map_err(Ended::Http)
     }
 }
 
