@@ -19,7 +19,7 @@ use super::address::{AddressSet, customer};
 use super::rate::{Key, Limiter};
 use crate::units::Rate;
 
-/// Bans at one time: some 10 MB.
+/// Bans at one time: some 20 MB.
 pub const BANS: usize = 100_000;
 
 /// When an address is banned.

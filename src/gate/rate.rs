@@ -26,7 +26,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::units::Rate;
 
-/// Budgets a limiter keeps apart: some 10 MB when all are in use.
+/// Budgets a limiter keeps apart: some 5 MB when all are in use.
 pub const KEYS: usize = 100_000;
 /// Budgets that are shared once there are [`KEYS`] others.
 pub const SHARED_BUDGETS: u64 = 1024;
