@@ -7,6 +7,7 @@
 mod calls;
 mod credential;
 mod frames;
+mod gate;
 pub mod handshake;
 mod outbox;
 mod owner;
@@ -32,7 +33,7 @@ use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
 use crate::hub::mirror::Binding;
-use crate::protocol::{Close, Outgoing, Reason, codec};
+use crate::protocol::{Close, Outgoing, codec};
 
 /// What a socket may do, and for how long.
 #[derive(Debug, Clone, PartialEq)]
@@ -228,7 +229,7 @@ impl Session {
                 Ok(Some(Received::Ping(payload))) => self.push(codec::pong(&payload)),
                 Ok(Some(Received::Pong)) => {}
                 Err(close) => {
-                    self.close(&close);
+                    self.abuse(&close);
                     break;
                 }
             }
@@ -387,14 +388,5 @@ impl Session {
         }
         self.outbox.forget(binding);
         binding.live.set(false);
-    }
-
-    fn send_unbind(&self, binding: &Binding, reason: Reason) {
-        self.send(&Outgoing {
-            event: Some("unbind"),
-            uri: Some(binding.name()),
-            reason: Some(reason),
-            ..Outgoing::default()
-        });
     }
 }

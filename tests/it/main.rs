@@ -7,11 +7,14 @@
 mod harness;
 
 mod abort;
+mod addresses;
 mod auth;
 mod autobind;
+mod bans;
 mod bind;
 mod channels;
 mod closing;
+mod descriptors;
 mod drain;
 mod endings;
 mod errors;
@@ -29,9 +32,11 @@ mod messages;
 mod model;
 mod pool;
 mod quickstart;
+mod rates;
 mod refetch;
 mod refusals;
 mod rest;
+mod resting;
 mod route_rate;
 mod routes;
 mod seed;

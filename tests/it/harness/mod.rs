@@ -6,6 +6,7 @@
 mod api;
 mod http2;
 mod pogo;
+mod program;
 mod socket;
 mod upstream;
 mod wire;
@@ -15,6 +16,7 @@ use std::time::Duration;
 pub use api::{Api, Reply, Seen};
 pub use http2::Http2;
 pub use pogo::Pogo;
+pub use program::Program;
 pub use socket::{Socket, frame};
 pub use upstream::Upstream;
 pub use wire::{Message, Wire};
