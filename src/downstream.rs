@@ -232,15 +232,17 @@ impl Framing {
     }
 }
 
-/// The start of the line under way, as much of it as the longest name needs.
+/// The start of the line under way, as much of it as the longest name and its colon need.
 #[derive(Debug, Default)]
 struct LineStart {
-    bytes: [u8; b"transfer-encoding".len()],
+    bytes: [u8; b"transfer-encoding:".len()],
     len: usize,
+    /// A line of the head has been there: empty ones before the first do not end it.
+    begun: bool,
 }
 
 impl LineStart {
-    /// Looks at the lines up to the first empty one.
+    /// Looks at the lines up to the empty one that ends a head.
     fn scan(&mut self, mut bytes: &[u8], framing: &Framing) {
         while !bytes.is_empty() {
             let rest = bytes;
@@ -254,12 +256,18 @@ impl LineStart {
             }
             let start = &self.bytes[..self.len];
             self.len = 0;
+            if let b"\r\n" | b"\n" = start {
+                if std::mem::take(&mut self.begun) {
+                    return;
+                }
+                continue;
+            }
+            self.begun = true;
             match start {
-                b"\r\n" | b"\n" => return,
-                [b'c' | b'C', ..] if begins(start, b"content-length") => {
+                [b'c' | b'C', ..] if begins(start, b"content-length:") => {
                     framing.declare(CONTENT_LENGTH);
                 }
-                [b't' | b'T', ..] if begins(start, b"transfer-encoding") => {
+                [b't' | b'T', ..] if begins(start, b"transfer-encoding:") => {
                     framing.declare(TRANSFER_ENCODING);
                 }
                 _ => (),
@@ -297,6 +305,18 @@ mod tests {
         assert!(!framing.take_two_lengths());
         line.scan(b"GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", &framing);
         line.scan(&[&b"GET / HTTP/1.1\r\n\r\n"[..], BOTH].concat(), &framing);
+        assert!(!framing.take_two_lengths());
+    }
+
+    #[test]
+    fn empty_lines_before_a_head_do_not_end_it_and_longer_names_are_others() {
+        let (framing, mut line) = (Framing::default(), LineStart::default());
+        line.scan(&[b"\r\n\n", BOTH].concat(), &framing);
+        assert!(framing.take_two_lengths());
+        line.scan(
+            b"POST / HTTP/1.1\r\nContent-Length: 0\r\nTransfer-Encoding-X: chunked\r\n\r\n",
+            &framing,
+        );
         assert!(!framing.take_two_lengths());
     }
 }

@@ -8,13 +8,17 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, Entry,
-    FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{Method, Uri, Version, request, response};
 use hyper::body::Frame;
 
 use crate::rejection::Rejection;
+
+mod host;
+
+use host::is_host;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -218,7 +222,9 @@ fn host_of_target(parts: &mut request::Parts) -> Result<HeaderValue, Rejection> 
     }
     let host =
         HeaderValue::try_from(authority).map_err(|_| Rejection::BadRequest("invalid authority"))?;
-    let (Some(path), Some(_)) = (target.path_and_query, target.scheme) else {
+    let (Some(path), Some("http" | "https")) =
+        (target.path_and_query, target.scheme.as_ref().map(http::uri::Scheme::as_str))
+    else {
         return Err(Rejection::BadRequest("invalid target"));
     };
     // RFC 9113 §8.3.1: two names for the host must agree.
@@ -234,15 +240,6 @@ fn host_of_target(parts: &mut request::Parts) -> Result<HeaderValue, Rejection> 
         Uri::from_parts(origin_form).map_err(|_| Rejection::BadRequest("invalid target"))?;
     parts.headers.insert(HOST, host.clone());
     Ok(host)
-}
-
-/// RFC 9110 §7.2: uri-host and port, without user information.
-fn is_host(host: &[u8]) -> bool {
-    !host.is_empty()
-        && host.iter().all(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => true,
-            _ => b"-._~:[]%!$&'()*+,;=".contains(byte),
-        })
 }
 
 /// Leaves exactly one way to tell where the body ends.
@@ -262,6 +259,9 @@ fn settle_framing(
             // The body has turned out to be empty: say so.
             parts.headers.remove(TRANSFER_ENCODING);
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        } else if parts.headers.get(TRANSFER_ENCODING) != Some(&CHUNKED) {
+            // In other letters it is the same to us, and must be to whoever reads it next.
+            parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
         }
     } else if has_body && !found.content_length {
         parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
@@ -448,6 +448,21 @@ pub fn lists(headers: &HeaderMap, name: HeaderName, member: &[u8]) -> bool {
         .iter()
         .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(member))
+}
+
+/// Takes one hop off those that an `OPTIONS` may still make; false when it may make none
+/// (RFC 9110 §7.6.2).
+pub fn spend_hop(headers: &mut HeaderMap) -> bool {
+    let Some(hops) = headers.get(MAX_FORWARDS).map(HeaderValue::as_bytes) else {
+        return true;
+    };
+    if hops.is_empty() || !hops.iter().all(u8::is_ascii_digit) {
+        return true;
+    }
+    let left =
+        std::str::from_utf8(hops).ok().and_then(|hops| hops.parse().ok()).unwrap_or(u64::MAX);
+    headers.insert(MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
+    left > 0
 }
 
 /// Asks the next hop, up or down, to speak WebSocket.

@@ -36,6 +36,7 @@ pub mod rejection;
 pub mod route;
 pub mod server;
 pub mod session;
+pub mod streams;
 pub mod units;
 pub mod upstream;
 pub mod uri;

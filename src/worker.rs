@@ -29,6 +29,7 @@ use crate::hub::{self, Hub};
 use crate::route::Routes;
 use crate::server::Options;
 use crate::session::{self, Sessions};
+use crate::streams::{self, Streams, Taken};
 use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
@@ -44,6 +45,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 const STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What of an answer is kept for a client of HTTP/2 that does not read.
+const STREAM_BUFFER: usize = 64 * 1024;
 /// How often a silent HTTP/2 client is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -234,11 +237,11 @@ impl Worker {
             Speaks::Http2 => peer,
         };
         let (gateway, peer) = (Rc::clone(&self.gateway), Rc::new(peer));
-        let service = service_fn(move |request: http::Request<Incoming>| {
-            Rc::clone(&gateway).serve(request, Rc::clone(&peer))
-        });
         match speaks {
             Speaks::Http1 => {
+                let service = service_fn(move |request: http::Request<Incoming>| {
+                    Rc::clone(&gateway).serve(request, Rc::clone(&peer))
+                });
                 let connection = self.http1.serve_connection(stream, service).with_upgrades();
                 let mut connection = std::pin::pin!(connection);
                 tokio::select! {
@@ -248,16 +251,39 @@ impl Worker {
                 }
                 connection.await.map_err(Ended::Http)
             }
-            Speaks::Http2 => {
-                let connection = self.http2.serve_connection(stream, service);
-                let mut connection = std::pin::pin!(connection);
-                tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => return ended.map_err(Ended::Http),
-                    () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
-                }
-                connection.await.map_err(Ended::Http)
-            }
+            Speaks::Http2 => self.converse_http2(stream, gateway, peer).await,
+        }
+    }
+
+    async fn converse_http2(
+        &self,
+        stream: Downstream,
+        gateway: Rc<Gateway>,
+        peer: Rc<Peer>,
+    ) -> Result<(), Ended> {
+        let options = &self.shared.options.gateway;
+        let streams = Streams::new();
+        let open = Rc::clone(&streams);
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let stream = open.begin();
+            let answer = Rc::clone(&gateway).serve(request, Rc::clone(&peer));
+            async move { answer.await.map(|answer| answer.map(|body| Taken::new(body, stream))) }
+        });
+        let connection = self.http2.serve_connection(stream, service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return ended.map_err(Ended::Http),
+            () = self.drain.cancelled() => (),
+            () = streams.idle_for(options.header_read) => (),
+        }
+        connection.as_mut().graceful_shutdown();
+        streams.wait_again();
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended.map_err(Ended::Http),
+            // What it has asked for it has been given; it need not say goodbye as well.
+            () = streams.idle_for(options.request_idle) => Err(Ended::Silent),
         }
     }
 }
@@ -303,26 +329,28 @@ fn http1_builder(options: &gateway::Options) -> http1::Builder {
 }
 
 fn http2_builder(options: &gateway::Options) -> http2::Builder<Local> {
-    let mut builder = http2::Builder::new(Local);
+    let mut builder = http2::Builder::new(Local { patience: options.request_idle });
     builder
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_INTERVAL)
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(STREAM_BUFFER)
         .max_header_list_size(u32::try_from(options.header_bytes).unwrap_or(u32::MAX));
     builder
 }
 
 /// Runs the streams of an HTTP/2 connection on the worker that accepted it.
 #[derive(Debug, Clone, Copy)]
-struct Local;
+struct Local {
+    /// How long a client may take nothing of an answer.
+    patience: Duration,
+}
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
     fn execute(&self, stream: F) {
-        tokio::task::spawn_local(async move {
-            stream.await;
-        });
+        tokio::task::spawn_local(streams::attend(stream, self.patience));
     }
 }
 

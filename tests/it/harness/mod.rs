@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod api;
+pub mod frames;
 mod http2;
 mod pogo;
 mod socket;
