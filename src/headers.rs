@@ -199,6 +199,9 @@ fn settle_host(
         return Err(Rejection::BadRequest("more than one Host"));
     }
     if parts.uri.authority().is_some() {
+        if found.hosts == 0 && parts.version == Version::HTTP_11 {
+            return Err(Rejection::BadRequest("no Host"));
+        }
         return host_of_target(parts).map(Some);
     }
     if let Some(host) = parts.headers.get(HOST) {

@@ -12,6 +12,7 @@ mod autobind;
 mod bind;
 mod channels;
 mod closing;
+mod differential;
 mod drain;
 mod endings;
 mod errors;

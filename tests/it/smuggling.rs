@@ -241,6 +241,7 @@ fn hosts_and_targets_that_could_name_two_places_are_refused() {
         "*",
         "http://[::1/",
     ];
+    assert_refused([("GET http://b/ HTTP/1.1\r\n\r\n", 400)]);
     assert_refused(
         targets.map(|target| (format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"), 400)),
     );

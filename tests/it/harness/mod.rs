@@ -7,6 +7,7 @@ mod api;
 pub mod frames;
 mod http2;
 mod pogo;
+pub mod reference;
 mod socket;
 mod upstream;
 mod wire;
