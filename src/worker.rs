@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -189,7 +191,7 @@ impl Worker {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = drain.cancelled() => return,
+                () = drain.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -200,6 +202,11 @@ impl Worker {
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
             }
+        }
+        // Who has connected by now may have sent a request as well.
+        tokio::task::yield_now().await;
+        while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+            self.take_in(stream, peer);
         }
     }
 
@@ -225,9 +232,10 @@ impl Worker {
         let options = &self.shared.options.gateway;
         let first_bytes = Downstream::listen(stream, slot, options.request_idle);
         let first_bytes = tokio::time::timeout(options.header_read, first_bytes);
-        let heard = tokio::select! {
-            heard = first_bytes => heard.map_err(|_| Ended::Silent)??,
-            () = self.drain.cancelled() => return Ok(()),
+        let mut first_bytes = std::pin::pin!(first_bytes);
+        let heard = match self.until_drain(first_bytes.as_mut()).await {
+            Some(heard) => heard.map_err(|_| Ended::Silent)??,
+            None => return Ok(()),
         };
         let Some((speaks, stream)) = heard else {
             return Ok(());
@@ -244,14 +252,29 @@ impl Worker {
                 });
                 let connection = self.http1.serve_connection(stream, service).with_upgrades();
                 let mut connection = std::pin::pin!(connection);
-                tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => return ended.map_err(Ended::Http),
-                    () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+                if let Some(ended) = self.until_drain(connection.as_mut()).await {
+                    return ended.map_err(Ended::Http);
                 }
+                connection.as_mut().graceful_shutdown();
                 connection.await.map_err(Ended::Http)
             }
             Speaks::Http2 => self.converse_http2(stream, gateway, peer).await,
+        }
+    }
+
+    /// Carries on until the end, or until the drain: then what a client has sent so far has been
+    /// read, so that a request that lay in the socket is one that is under way.
+    async fn until_drain<F: Future>(&self, mut work: Pin<&mut F>) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            ended = work.as_mut() => return Some(ended),
+            () = self.drain.cancelled() => (),
+        }
+        tokio::select! {
+            biased;
+            ended = work => Some(ended),
+            // Comes back after the runtime has looked at its sockets.
+            () = tokio::task::yield_now() => None,
         }
     }
 
@@ -273,8 +296,9 @@ impl Worker {
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             biased;
-            ended = connection.as_mut() => return ended.map_err(Ended::Http),
-            () = self.drain.cancelled() => (),
+            ended = self.until_drain(connection.as_mut()) => if let Some(ended) = ended {
+                return ended.map_err(Ended::Http);
+            },
             () = streams.idle_for(options.header_read) => (),
         }
         connection.as_mut().graceful_shutdown();
