@@ -145,7 +145,7 @@ impl Pogo {
             std::env::temp_dir().join(format!("pogo-faults-{}-{number}.toml", std::process::id()));
         let config = format!(
             "listen = \"127.0.0.1:0\"\nupstream = \"http://{upstream}\"\nworkers = 1\n\
-             [timeouts]\nupstream_connect = \"500ms\"\nupstream_response = \"500ms\"\n\
+             [timeouts]\nupstream_connect = \"500ms\"\nupstream_response = \"2s\"\n\
              upstream_idle = \"200ms\"\ndrain = \"10s\"\n\
              [limits]\nupstream_connections = {CONNECTIONS}\n\
              [views]\nmin_interval = \"1ms\"\n[log]\nformat = \"json\"\n"
@@ -301,7 +301,7 @@ fn survives(way: Way) {
         Way::Good | Way::Slow => load.wait(&load.good, 100),
         Way::Killed | Way::Resetting => load.wait(&load.bad, 100),
         // Each takes as long as Pogo waits for the upstream.
-        Way::Hung => load.wait(&load.bad, 12),
+        Way::Hung => load.wait(&load.bad, 6),
     }
     relay.set(Way::Good);
     load.wait(&load.good, 100);
