@@ -97,7 +97,9 @@ struct Found {
     connection: bool,
     te: bool,
     transfer_encoding: bool,
-    content_length: bool,
+    lengths: usize,
+    /// A length that is no plain number, such as a list of equal ones.
+    odd_length: bool,
     upgrade: bool,
     expect: bool,
     forwarded: bool,
@@ -109,14 +111,17 @@ struct Found {
 
 fn look(headers: &HeaderMap) -> Found {
     let mut found = Found::default();
-    for name in headers.iter().map(|(name, _)| name) {
+    for (name, value) in headers {
         match *name {
             HOST => found.hosts += 1,
             COOKIE => found.cookies += 1,
             CONNECTION => found.connection = true,
             TE => found.te = true,
             TRANSFER_ENCODING => found.transfer_encoding = true,
-            CONTENT_LENGTH => found.content_length = true,
+            CONTENT_LENGTH => {
+                found.lengths += 1;
+                found.odd_length |= !is_number(value.as_bytes());
+            }
             UPGRADE => found.upgrade = true,
             EXPECT => found.expect = true,
             FORWARDED => found.forwarded = true,
@@ -130,6 +135,10 @@ fn look(headers: &HeaderMap) -> Found {
         }
     }
     found
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 /// Checks a client's request and gives it the head that the upstream is to see, origin-form and
@@ -168,6 +177,8 @@ pub fn to_client(parts: &mut response::Parts, via: Option<&Via>) -> Result<(), B
         // RFC 9112 §6.3: Transfer-Encoding overrides, and a forwarder MUST remove Content-Length.
         parts.headers.remove(CONTENT_LENGTH);
         parts.headers.remove(TRANSFER_ENCODING);
+    } else if found.lengths > 1 || found.odd_length {
+        one_length(&mut parts.headers);
     }
     remove_hop_by_hop(&mut parts.headers, &found, no_te);
     if let Some(via) = via {
@@ -175,6 +186,18 @@ pub fn to_client(parts: &mut response::Parts, via: Option<&Via>) -> Result<(), B
     }
     parts.version = Version::HTTP_11;
     Ok(())
+}
+
+/// RFC 9110 §8.6: of lengths that are all equal, as has been seen to, one goes on.
+fn one_length(headers: &mut HeaderMap) {
+    let first = headers.remove(CONTENT_LENGTH);
+    let text = first.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+    let length = text.split(|&byte| byte == b',').next().unwrap_or_default().trim_ascii();
+    if is_number(length)
+        && let Ok(length) = HeaderValue::from_bytes(length)
+    {
+        headers.insert(CONTENT_LENGTH, length);
+    }
 }
 
 /// Why an upstream's answer cannot be passed on.
@@ -251,8 +274,12 @@ fn settle_framing(
     found: &Found,
     has_body: bool,
 ) -> Result<(), Rejection> {
+    if found.lengths > 1 || found.odd_length {
+        return Err(Rejection::BadRequest("invalid Content-Length"));
+    }
+    let has_length = found.lengths == 1;
     if found.transfer_encoding {
-        if found.content_length {
+        if has_length {
             return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
         }
         if only_chunked(&parts.headers).is_none() {
@@ -266,9 +293,9 @@ fn settle_framing(
             // In other letters it is the same to us, and must be to whoever reads it next.
             parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
         }
-    } else if has_body && !found.content_length {
+    } else if has_body && !has_length {
         parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
-    } else if !has_body && !found.content_length && expects_body(&parts.method) {
+    } else if !has_body && !has_length && expects_body(&parts.method) {
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     Ok(())

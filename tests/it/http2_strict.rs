@@ -44,6 +44,8 @@ fn unlawful_heads() -> Vec<Vec<(&'static str, &'static str)>> {
         with(&[("content-length", "+0")]),
         with(&[("content-length", "1, 2")]),
         with(&[("content-length", "1"), ("content-length", "2")]),
+        with(&[("content-length", "0"), ("content-length", "0")]),
+        with(&[("content-length", "0, 0")]),
         with(&[("host", "b")]),
         with(&[("host", "a"), ("host", "a")]),
         with(&[(":path", "/b")]),
