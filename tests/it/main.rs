@@ -47,4 +47,5 @@ mod target;
 mod tidy;
 mod unanswered;
 mod upgrade;
+mod websocket_cases;
 mod written;
