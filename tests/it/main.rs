@@ -10,6 +10,7 @@ mod abort;
 mod auth;
 mod autobind;
 mod bind;
+mod bounds;
 mod channels;
 mod closing;
 mod differential;
