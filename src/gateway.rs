@@ -5,24 +5,27 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, request};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Limits;
 use crate::connections::Slot;
-use crate::downstream::{Downstream, Framing};
+use crate::downstream::Downstream;
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
 use crate::gate::Gate;
+use crate::head::Heads;
 use crate::headers::{self, ClientAddress};
 use crate::rejection::{self, Rejection};
 use crate::session::{self, Opening, Sessions};
+use crate::spelling::Spellings;
 use crate::upstream::Tunnel;
 
 /// How long an accepted upgrade may take to be carried out.
@@ -52,7 +55,7 @@ impl Default for Options {
             request_idle: Duration::from_secs(30),
             body_bytes: 0,
             header_bytes: 64 * 1024,
-            headers: 128,
+            headers: 100,
             via: Some("pogo".into()),
             websocket_path: "/".into(),
         }
@@ -64,23 +67,56 @@ impl Default for Options {
 pub struct Peer {
     address: ClientAddress,
     trusted: bool,
-    framing: Arc<Framing>,
+    heads: Arc<Heads>,
 }
 
 impl Peer {
     pub fn new(peer: SocketAddr, gate: &Gate) -> Self {
         let address = ClientAddress::direct(peer);
         let trusted = gate.trusts(address.ip);
-        Self { address, trusted, framing: Arc::default() }
+        Self { address, trusted, heads: Arc::default() }
     }
 
-    /// The same, with the framing of what arrives on the connection.
+    /// The same, with what is known of the heads that arrive on the connection.
     pub(crate) fn on(self, stream: &Downstream) -> Self {
-        Self { framing: stream.framing(), ..self }
+        Self { heads: stream.heads(), ..self }
     }
 
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted
+    }
+}
+
+/// The body of an answer; when hyper lets go of it, it has been sent.
+#[derive(Debug)]
+pub struct Answer {
+    body: ResponseBody,
+    heads: Arc<Heads>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.heads.set_answering(false);
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -101,6 +137,7 @@ pub struct Gateway {
     gate: Arc<Gate>,
     exchange: Rc<Exchange>,
     sessions: Rc<Sessions>,
+    spellings: Rc<Spellings>,
     /// Upgrades under way and tunnels.
     tasks: TaskTracker,
 }
@@ -111,6 +148,7 @@ impl Gateway {
         gate: Arc<Gate>,
         exchange: Rc<Exchange>,
         sessions: Rc<Sessions>,
+        spellings: Rc<Spellings>,
         tasks: TaskTracker,
     ) -> Self {
         Self {
@@ -119,6 +157,7 @@ impl Gateway {
             gate,
             exchange,
             sessions,
+            spellings,
             tasks,
         }
     }
@@ -129,7 +168,7 @@ impl Gateway {
         self: Rc<Self>,
         request: Request<Incoming>,
         peer: Rc<Peer>,
-    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
         let (method, target) = (request.method().clone(), request.uri().clone());
         let step = self.judge(request, &peer);
         async move {
@@ -145,15 +184,17 @@ impl Gateway {
             });
             let (path, status) = (target.path(), response.status().as_u16());
             tracing::info!(target: ACCESS_LOG, %method, path, status, client = %peer.address.ip, "request");
-            Ok(response)
+            Ok(response.map(|body| Answer { body, heads: Arc::clone(&peer.heads) }))
         }
     }
 
     fn judge(self: &Rc<Self>, request: Request<Incoming>, peer: &Peer) -> Result<Step, Rejection> {
         let (mut parts, body) = request.into_parts();
-        let two_lengths = peer.framing.take_two_lengths();
+        peer.heads.set_answering(true);
+        let two_lengths = peer.heads.take_two_lengths();
+        let names = peer.heads.take_names();
         if !body.is_end_stream() {
-            peer.framing.ignore();
+            peer.heads.ignore();
         }
         if two_lengths {
             return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
@@ -165,6 +206,9 @@ impl Gateway {
             .spend_http(client.ip)
             .map_err(|wait| Rejection::RateLimited { retry_after: wait.retry })?;
         lawful(&parts)?;
+        if let Some(names) = names {
+            parts.extensions.extend(self.spellings.of(names));
+        }
         if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>()
             && headers::wants_websocket(&parts)
         {
@@ -178,7 +222,7 @@ impl Gateway {
             })));
         }
         self.fits(&parts)?;
-        let body = RequestBody::incoming(body, self.limits, &peer.framing);
+        let body = RequestBody::incoming(body, self.limits, &peer.heads);
         let mut request = self.exchange.outgoing(Request::from_parts(parts, body), client)?;
         if *request.method() == Method::OPTIONS && !headers::spend_hop(request.headers_mut()) {
             return Ok(Step::Answer(Box::new(own_options())));

@@ -1,5 +1,7 @@
 //! One core: runtime, listener, connections, upstream pool, sockets.
 
+use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::MissedTickBehavior;
@@ -20,17 +22,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::channel;
 use crate::connections::{Connections, Slot};
-use crate::downstream::{Downstream, Speaks};
+use crate::downstream::{Downstream, Patience, Speaks};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
-use crate::gateway::{self, Gateway, Peer};
+use crate::gateway::{self, Answer, Gateway, Peer};
 use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
 use crate::route::Routes;
 use crate::server::Options;
 use crate::session::{self, Sessions};
+use crate::spelling::Spellings;
 use crate::streams::{self, Streams, Taken};
 use crate::upstream::Upstream;
 
@@ -47,6 +50,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 const STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// hyper's own limit, which costs nothing; any other takes memory for each request.
+const HEADERS_BY_DEFAULT: usize = 100;
 /// What of an answer is kept for a client of HTTP/2 that does not read.
 const STREAM_BUFFER: usize = 64 * 1024;
 /// How often a silent HTTP/2 client is asked whether it is there.
@@ -127,6 +132,8 @@ struct Worker {
     shared: Arc<Shared>,
     /// The worker's own, so that its connections share no lock with another's.
     drain: CancellationToken,
+    /// Set before `drain` is cancelled, and cheaper to ask.
+    draining: Cell<bool>,
     http1: http1::Builder,
     http2: http2::Builder<Local>,
     upstream: Rc<Upstream>,
@@ -141,7 +148,9 @@ impl Worker {
     fn new(number: usize, shared: Arc<Shared>) -> Rc<Self> {
         let options = &shared.options;
         let tasks = TaskTracker::new();
-        let upstream = Rc::new(Upstream::new(options.upstream.clone(), shared.workers));
+        let spellings = Rc::new(Spellings::default());
+        let upstream =
+            Rc::new(Upstream::new(options.upstream.clone(), shared.workers, Rc::clone(&spellings)));
         let via = options.gateway.via.as_deref().and_then(Via::new);
         let hub = Hub::new(
             number,
@@ -179,15 +188,27 @@ impl Worker {
             Arc::clone(&shared.gate),
             exchange,
             Rc::clone(&sessions),
+            spellings,
             tasks.clone(),
         ));
         let (http1, http2) = (http1_builder(&options.gateway), http2_builder(&options.gateway));
-        let drain = shared.drain.child_token();
-        Rc::new(Self { shared, drain, http1, http2, upstream, hub, sessions, gateway, tasks })
+        let (drain, draining) = (CancellationToken::new(), Cell::new(false));
+        Rc::new(Self {
+            shared,
+            drain,
+            draining,
+            http1,
+            http2,
+            upstream,
+            hub,
+            sessions,
+            gateway,
+            tasks,
+        })
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
-        let drain = self.drain.clone();
+        let drain = self.shared.drain.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -208,6 +229,8 @@ impl Worker {
         while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
             self.take_in(stream, peer);
         }
+        self.draining.set(true);
+        self.drain.cancel();
     }
 
     fn take_in(self: &Rc<Self>, stream: TcpStream, address: SocketAddr) {
@@ -230,35 +253,30 @@ impl Worker {
     async fn converse(&self, stream: TcpStream, slot: Slot, peer: Peer) -> Result<(), Ended> {
         stream.set_nodelay(true)?;
         let options = &self.shared.options.gateway;
-        let first_bytes = Downstream::listen(stream, slot, options.request_idle);
-        let first_bytes = tokio::time::timeout(options.header_read, first_bytes);
-        let mut first_bytes = std::pin::pin!(first_bytes);
-        let heard = match self.until_drain(first_bytes.as_mut()).await {
-            Some(heard) => heard.map_err(|_| Ended::Silent)??,
-            None => return Ok(()),
-        };
-        let Some((speaks, stream)) = heard else {
-            return Ok(());
-        };
-        let peer = match speaks {
-            Speaks::Http1 => peer.on(&stream),
-            Speaks::Http2 => peer,
-        };
-        let (gateway, peer) = (Rc::clone(&self.gateway), Rc::new(peer));
-        match speaks {
-            Speaks::Http1 => {
-                let service = service_fn(move |request: http::Request<Incoming>| {
-                    Rc::clone(&gateway).serve(request, Rc::clone(&peer))
-                });
-                let connection = self.http1.serve_connection(stream, service).with_upgrades();
-                let mut connection = std::pin::pin!(connection);
-                if let Some(ended) = self.until_drain(connection.as_mut()).await {
-                    return ended.map_err(Ended::Http);
+        let patience = Patience { head: options.header_read, untaken: options.request_idle };
+        let mut stream = Downstream::new(stream, slot, patience);
+        let peer = Rc::new(peer.on(&stream));
+        let mut begun = false;
+        loop {
+            let speaks = {
+                let first_bytes = tokio::time::timeout(options.header_read, stream.listen());
+                match self.until_drain(std::pin::pin!(first_bytes)).await {
+                    Some(heard) => heard.map_err(|_| Ended::Silent)??,
+                    None => return Ok(()),
                 }
-                connection.as_mut().graceful_shutdown();
-                connection.await.map_err(Ended::Http)
+            };
+            match speaks {
+                None => return Ok(()),
+                Some(Speaks::Http2) if !begun => {
+                    return Box::pin(self.speak_http2(stream, peer)).await;
+                }
+                Some(Speaks::Http1 | Speaks::Http2) => begun = true,
             }
-            Speaks::Http2 => self.converse_http2(stream, gateway, peer).await,
+            // In a box of its own, so that an idle connection does not keep the room for it.
+            match Box::pin(self.speak_http1(stream, Rc::clone(&peer))).await? {
+                Some(idle) => stream = idle,
+                None => return Ok(()),
+            }
         }
     }
 
@@ -278,15 +296,54 @@ impl Worker {
         }
     }
 
-    async fn converse_http2(
+    /// Returns the stream when nothing has been asked for a while.
+    async fn speak_http1(
         &self,
         stream: Downstream,
-        gateway: Rc<Gateway>,
         peer: Rc<Peer>,
-    ) -> Result<(), Ended> {
+    ) -> Result<Option<Downstream>, Ended> {
+        let heads = stream.heads();
+        let connection =
+            self.http1.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
+        let mut connection = connection.with_upgrades();
+        let mut drain = std::pin::pin!(self.drain.cancelled());
+        let mut looked = std::pin::pin!(tokio::task::yield_now());
+        let (mut registered, mut resting, mut draining, mut last) = (false, false, false, false);
+        std::future::poll_fn(|cx| {
+            // Asking a token takes a lock, so it is asked only when it has been cancelled.
+            if !draining && (!registered || self.draining.get()) {
+                registered = true;
+                draining = drain.as_mut().poll(cx).is_ready();
+            }
+            let mut polled = Pin::new(&mut connection).poll(cx);
+            // As in `until_drain`: a request that lies in the socket is under way.
+            if draining && !last && polled.is_pending() && looked.as_mut().poll(cx).is_ready() {
+                last = true;
+                heads.keep_open(false);
+                Pin::new(&mut connection).graceful_shutdown();
+                polled = Pin::new(&mut connection).poll(cx);
+            }
+            if polled.is_ready() || draining || resting || !heads.is_idle() {
+                return polled;
+            }
+            // An idle connection ends at once. Were it not idle, it would end after its answer.
+            resting = true;
+            heads.keep_open(true);
+            Pin::new(&mut connection).graceful_shutdown();
+            Pin::new(&mut connection).poll(cx)
+        })
+        .await
+        .map_err(Ended::Http)?;
+        if !resting || draining {
+            return Ok(None);
+        }
+        Ok(connection.into_parts().map(|parts| parts.io.rest(parts.read_buf)))
+    }
+
+    async fn speak_http2(&self, stream: Downstream, peer: Rc<Peer>) -> Result<(), Ended> {
         let options = &self.shared.options.gateway;
         let streams = Streams::new();
-        let open = Rc::clone(&streams);
+        let (open, gateway) = (Rc::clone(&streams), Rc::clone(&self.gateway));
         let service = service_fn(move |request: http::Request<Incoming>| {
             let stream = open.begin();
             let answer = Rc::clone(&gateway).serve(request, Rc::clone(&peer));
@@ -310,6 +367,21 @@ impl Worker {
             () = streams.idle_for(options.request_idle) => Err(Ended::Silent),
         }
     }
+}
+
+/// What answers the requests of one connection.
+fn service(
+    gateway: Rc<Gateway>,
+    peer: Rc<Peer>,
+) -> impl Service<
+    http::Request<Incoming>,
+    Response = http::Response<Answer>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<http::Response<Answer>, Infallible>>,
+> {
+    service_fn(move |request: http::Request<Incoming>| {
+        Rc::clone(&gateway).serve(request, Rc::clone(&peer))
+    })
 }
 
 /// Why a connection ended otherwise than by agreement.
@@ -340,15 +412,15 @@ impl std::fmt::Display for Ended {
 fn http1_builder(options: &gateway::Options) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_read)
-        .max_headers(options.headers)
         .max_header_size(options.header_bytes)
         .max_buf_size(options.header_bytes.max(64 * 1024))
         .half_close(false)
         .keep_alive(true)
         .writev(true)
-        .preserve_header_case(true);
+        .title_case_headers(true);
+    if options.headers != HEADERS_BY_DEFAULT {
+        builder.max_headers(options.headers);
+    }
     builder
 }
 
