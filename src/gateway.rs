@@ -1,26 +1,32 @@
 //! The life of one HTTP request, top to bottom.
 
+mod answer;
+mod notes;
+
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, request};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
+pub use self::answer::Answer;
+use self::notes::{Notes, over_rate, shut_out};
 use crate::body::Limits;
+use crate::callers::Callers;
+use crate::change;
 use crate::connections::Slot;
 use crate::downstream::Downstream;
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
-use crate::gate::Gate;
+use crate::gate::{Account, Action, Gate, forwarded};
 use crate::head::Heads;
 use crate::headers::{self, ClientAddress};
 use crate::rejection::{self, Rejection};
@@ -35,6 +41,9 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// For a request's head; and for the wait between two requests.
     pub header_read: Duration,
+    /// How long nothing is asked on a connection until it is kept with as little memory as can be.
+    /// Long enough that whoever asks one thing after another never pays for it.
+    pub rest_after: Duration,
     /// The window over which a body must keep a least pace of 8 bytes per second; and how long a
     /// client may take nothing of an answer.
     pub request_idle: Duration,
@@ -52,6 +61,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             header_read: Duration::from_secs(30),
+            rest_after: Duration::from_secs(1),
             request_idle: Duration::from_secs(30),
             body_bytes: 0,
             header_bytes: 64 * 1024,
@@ -82,41 +92,17 @@ impl Peer {
         Self { heads: stream.heads(), ..self }
     }
 
+    /// The same, whose headers are not believed: a proxy that does not say for whom it forwards.
+    pub(crate) fn untrusted(self) -> Self {
+        Self { trusted: false, ..self }
+    }
+
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted
     }
-}
 
-/// The body of an answer; when hyper lets go of it, it has been sent.
-#[derive(Debug)]
-pub struct Answer {
-    body: ResponseBody,
-    heads: Arc<Heads>,
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.heads.set_answering(false);
-    }
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.address.ip
     }
 }
 
@@ -140,6 +126,8 @@ pub struct Gateway {
     spellings: Rc<Spellings>,
     /// Upgrades under way and tunnels.
     tasks: TaskTracker,
+    /// Whose tunnels there are.
+    callers: Callers,
 }
 
 impl Gateway {
@@ -150,6 +138,7 @@ impl Gateway {
         sessions: Rc<Sessions>,
         spellings: Rc<Spellings>,
         tasks: TaskTracker,
+        callers: Callers,
     ) -> Self {
         Self {
             limits: Limits { bytes: options.body_bytes, window: options.request_idle },
@@ -159,6 +148,7 @@ impl Gateway {
             sessions,
             spellings,
             tasks,
+            callers,
         }
     }
 
@@ -170,7 +160,8 @@ impl Gateway {
         peer: Rc<Peer>,
     ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
         let (method, target) = (request.method().clone(), request.uri().clone());
-        let step = self.judge(request, &peer);
+        let mut notes = None;
+        let step = self.judge(request, &peer, &mut notes);
         async move {
             let answer = match step {
                 Ok(Step::Forward(request)) => self.exchange.forward(request).await,
@@ -178,40 +169,77 @@ impl Gateway {
                 Ok(Step::Answer(answer)) => Ok(*answer),
                 Err(rejection) => Err(rejection),
             };
-            let response = answer.unwrap_or_else(|rejection| {
+            let told = notes.map(|notes: Box<Notes>| notes.conclude(&self.gate, &answer));
+            let mut response = answer.unwrap_or_else(|rejection| {
                 log(&rejection, &method, &target, &peer);
                 rejection.into_response().map(ResponseBody::from)
             });
+            if let Some(account) = told {
+                account.tell(response.headers_mut());
+            }
             let (path, status) = (target.path(), response.status().as_u16());
             tracing::info!(target: ACCESS_LOG, %method, path, status, client = %peer.address.ip, "request");
-            Ok(response.map(|body| Answer { body, heads: Arc::clone(&peer.heads) }))
+            Ok(response.map(|body| Answer::new(body, &peer.heads)))
         }
     }
 
-    fn judge(self: &Rc<Self>, request: Request<Incoming>, peer: &Peer) -> Result<Step, Rejection> {
-        let (mut parts, body) = request.into_parts();
+    fn judge(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        peer: &Peer,
+        notes: &mut Option<Box<Notes>>,
+    ) -> Result<Step, Rejection> {
+        let (parts, body) = request.into_parts();
         peer.heads.set_answering(true);
+        let behind = peer.trusted.then(|| self.behind(peer, &parts));
+        let client = behind.as_ref().unwrap_or(&peer.address);
+        let watched = self.gate.watches().then_some(client.ip);
+        let is_write = change::is_write(&parts.method);
+        let tries_credential =
+            watched.is_some() && (is_write || self.gate.carries_credential(&parts.headers));
+        let mut account = Account::default();
+        let step = self.pass(parts, body, peer, client, tries_credential, &mut account);
+        if watched.is_some() || !account.is_empty() {
+            *notes = Some(Box::new(Notes { account, watched, tries_credential }));
+        }
+        step
+    }
+
+    fn pass(
+        self: &Rc<Self>,
+        mut parts: request::Parts,
+        body: Incoming,
+        peer: &Peer,
+        client: &ClientAddress,
+        tries_credential: bool,
+        account: &mut Account,
+    ) -> Result<Step, Rejection> {
         let two_lengths = peer.heads.take_two_lengths();
         let names = peer.heads.take_names();
         if !body.is_end_stream() {
             peer.heads.ignore();
         }
+        self.gate.admit(client.ip).map_err(shut_out)?;
         if two_lengths {
             return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
         }
-        let behind = peer.trusted.then(|| self.behind(peer, &parts));
-        let client = behind.as_ref().unwrap_or(&peer.address);
-        self.gate.admit(client.ip).map_err(|_| Rejection::Forbidden("this address is refused"))?;
-        self.gate
-            .spend_http(client.ip)
-            .map_err(|wait| Rejection::RateLimited { retry_after: wait.retry })?;
+        let upgrade = parts.extensions.remove::<OnUpgrade>();
+        let upgrade = upgrade.filter(|_| headers::wants_websocket(&parts));
+        let action = match upgrade {
+            Some(_) => Action::Connect,
+            None if change::is_write(&parts.method) => Action::Write,
+            None => Action::Read,
+        };
+        if tries_credential {
+            self.gate.may_authenticate(client.ip).map_err(over_rate)?;
+        }
+        let caller = self.gate.caller(client.ip, parts.headers.iter());
+        self.gate.spend(action, caller, account).map_err(over_rate)?;
         lawful(&parts)?;
         if let Some(names) = names {
             parts.extensions.extend(self.spellings.of(names));
         }
-        if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>()
-            && headers::wants_websocket(&parts)
-        {
+        if let Some(upgrade) = upgrade {
             if !body.is_end_stream() {
                 // Where it ends, a socket's first frame or a tunnel's first byte would begin.
                 return Err(Rejection::BadRequest("an upgrade to WebSocket has no body"));
@@ -223,7 +251,8 @@ impl Gateway {
         }
         self.fits(&parts)?;
         let body = RequestBody::incoming(body, self.limits, &peer.heads);
-        let mut request = self.exchange.outgoing(Request::from_parts(parts, body), client)?;
+        let mut request =
+            self.exchange.outgoing(Request::from_parts(parts, body), client, account)?;
         if *request.method() == Method::OPTIONS && !headers::spend_hop(request.headers_mut()) {
             return Ok(Step::Answer(Box::new(own_options())));
         }
@@ -232,7 +261,10 @@ impl Gateway {
 
     fn behind(&self, proxy: &Peer, parts: &request::Parts) -> ClientAddress {
         let ip = self.gate.client_address(proxy.address.ip, &parts.headers);
-        proxy.address.behind(ip, &parts.headers)
+        match self.gate.client_header() {
+            forwarded::Field::XForwardedFor => proxy.address.behind(ip, &parts.headers),
+            forwarded::Field::Forwarded => proxy.address.behind_forwarded(ip),
+        }
     }
 
     /// Refuses a body that says it is too large before the upstream hears of it.
@@ -260,10 +292,13 @@ impl Gateway {
         match self.exchange.upgrade(request, client).await? {
             Upgrade::Refused(answer) => Ok(answer),
             Upgrade::Switched { answer, upstream } => {
-                self.tasks.spawn_local(async move {
+                // It may have been shut out while the upstream thought about it.
+                self.gate.admit(client.ip).map_err(shut_out)?;
+                self.callers.spawn(&self.tasks, client.ip, |listed| async move {
                     if let Err(error) = tunnel(upgrade, upstream).await {
                         tracing::debug!(%error, "tunnel ended");
                     }
+                    drop(listed);
                 });
                 Ok(answer)
             }

@@ -21,10 +21,12 @@
 
 pub mod audience;
 pub mod body;
+pub mod callers;
 pub mod change;
 pub mod channel;
 pub mod config;
 pub mod connections;
+pub mod deny_file;
 pub mod downstream;
 pub mod exchange;
 pub mod gate;
@@ -33,6 +35,7 @@ pub mod head;
 pub mod headers;
 pub mod hub;
 pub mod protocol;
+pub mod proxy_protocol;
 pub mod rejection;
 pub mod route;
 pub mod server;

@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio_util::sync::CancellationToken;
 
 use crate::connections::Connections;
+use crate::deny_file::DenyFile;
 use crate::gate::auth::{self, Authenticator};
 use crate::gate::{self, Gate};
 use crate::hub::mail::Mailbox;
@@ -71,7 +72,10 @@ pub struct Server {
     address: SocketAddr,
     drain: CancellationToken,
     stop: CancellationToken,
+    gate: Arc<Gate>,
     workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Of the deny file.
+    follower: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Server {
@@ -85,13 +89,21 @@ impl Server {
         let address = listeners[0].local_addr()?;
         let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidInput, error);
         let gate = Gate::new(&options.gate).map_err(|error| invalid(error.to_string()))?;
+        let gate = Arc::new(gate);
+        let deny_file = match options.gate.deny_file.clone() {
+            Some(path) => {
+                let told = |error| invalid(format!("{}: {error}", path.display()));
+                Some(DenyFile::open(path.clone(), &gate).map_err(told)?)
+            }
+            None => None,
+        };
         let authenticator =
             Authenticator::new(&options.auth).map_err(|error| invalid(error.to_string()))?;
         let routes = Routes::new(options.routes.clone())
             .map_err(|(number, error)| invalid(format!("route {}: {error}", number + 1)))?;
         let shared = Arc::new(Shared {
             workers: workers.get(),
-            gate: Arc::new(gate),
+            gate: Arc::clone(&gate),
             authenticator: Arc::new(authenticator),
             routes: Arc::new(routes),
             channels: options.channels.clone().into(),
@@ -103,7 +115,9 @@ impl Server {
             options,
         });
         let (drain, stop) = (shared.drain.clone(), shared.stop.clone());
-        let mut server = Self { address, drain, stop, workers: Vec::new() };
+        let follower = deny_file.map(|file| follow(file, Arc::clone(&gate), stop.clone()));
+        let follower = follower.transpose()?;
+        let mut server = Self { address, drain, stop, gate, workers: Vec::new(), follower };
         for (number, listener) in listeners.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
@@ -121,6 +135,11 @@ impl Server {
         self.address
     }
 
+    /// Who is banned, and lets them in again: the gate that all workers share.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Accepts nothing more, lets what is under way finish, and returns when all has ended: after
     /// the drain's deadline at the latest. Blocks the thread.
     pub fn drain(mut self) -> io::Result<()> {
@@ -136,6 +155,11 @@ impl Server {
                 .unwrap_or_else(|_| Err(io::Error::other("a worker ended in a panic")));
             result = result.and(ended);
         }
+        self.stop.cancel();
+        if let Some(follower) = self.follower.take() {
+            let failed = |_| Err(io::Error::other("the follower of the deny file panicked"));
+            result = result.and(follower.join().unwrap_or_else(failed));
+        }
         result
     }
 }
@@ -147,6 +171,19 @@ impl Drop for Server {
             tracing::error!(%error, "a worker failed");
         }
     }
+}
+
+/// Follows the deny file on a thread of its own, where a slow disk holds up no client.
+fn follow(
+    file: DenyFile,
+    gate: Arc<Gate>,
+    stop: CancellationToken,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    std::thread::Builder::new().name("deny-file".into()).spawn(move || {
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        runtime.block_on(file.follow(gate, stop));
+        Ok(())
+    })
 }
 
 /// One listener for each worker, all on one port.

@@ -8,6 +8,7 @@ mod calls;
 mod credential;
 #[doc(hidden)] // Public for the fuzzers alone.
 pub mod frames;
+mod gate;
 pub mod handshake;
 mod outbox;
 mod owner;
@@ -33,7 +34,7 @@ use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
 use crate::hub::mirror::Binding;
-use crate::protocol::{Close, Outgoing, Reason, codec};
+use crate::protocol::{Close, Outgoing, codec};
 
 /// What a socket may do, and for how long.
 #[derive(Debug, Clone, PartialEq)]
@@ -229,7 +230,7 @@ impl Session {
                 Ok(Some(Received::Ping(payload))) => self.push(codec::pong(&payload)),
                 Ok(Some(Received::Pong)) => {}
                 Err(close) => {
-                    self.close(&close);
+                    self.abuse(&close);
                     break;
                 }
             }
@@ -388,14 +389,5 @@ impl Session {
         }
         self.outbox.forget(binding);
         binding.live.set(false);
-    }
-
-    fn send_unbind(&self, binding: &Binding, reason: Reason) {
-        self.send(&Outgoing {
-            event: Some("unbind"),
-            uri: Some(binding.name()),
-            reason: Some(reason),
-            ..Outgoing::default()
-        });
     }
 }

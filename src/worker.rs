@@ -1,32 +1,31 @@
 //! One core: runtime, listener, connections, upstream pool, sockets.
 
+mod conversation;
+mod ended;
+mod speech;
+
 use std::cell::Cell;
-use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::speech::Local;
+use crate::callers::Callers;
 use crate::channel;
-use crate::connections::{Connections, Slot};
-use crate::downstream::{Downstream, Patience, Speaks};
+use crate::connections::Connections;
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
-use crate::gateway::{self, Answer, Gateway, Peer};
+use crate::gateway::{Gateway, Peer};
 use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
@@ -34,7 +33,6 @@ use crate::route::Routes;
 use crate::server::Options;
 use crate::session::{self, Sessions};
 use crate::spelling::Spellings;
-use crate::streams::{self, Streams, Taken};
 use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
@@ -46,17 +44,6 @@ const SWEEP_TICKS: u64 = 5;
 const GATE_TICKS: u64 = 600;
 /// How long accepting rests when the process has no descriptors or memory left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// Streams of one HTTP/2 connection.
-const STREAMS: u32 = 128;
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// hyper's own limit, which costs nothing; any other takes memory for each request.
-const HEADERS_BY_DEFAULT: usize = 100;
-/// What of an answer is kept for a client of HTTP/2 that does not read.
-const STREAM_BUFFER: usize = 64 * 1024;
-/// How often a silent HTTP/2 client is asked whether it is there.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-
 /// What all workers have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -116,8 +103,15 @@ pub(crate) async fn run(
 async fn tick(number: usize, worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut shutouts = worker.shared.gate.shutouts();
     for count in 0_u64.. {
         ticks.tick().await;
+        // Here, and not at each of many bans, because it looks at every client.
+        let latest = worker.shared.gate.shutouts();
+        if latest != shutouts {
+            shutouts = latest;
+            worker.end_the_shut_out();
+        }
         if count % SWEEP_TICKS == 0 {
             worker.upstream.sweep();
         }
@@ -142,12 +136,14 @@ struct Worker {
     gateway: Rc<Gateway>,
     /// Connections, tunnels, and writes that outlive their client.
     tasks: TaskTracker,
+    /// Whose connections and tunnels those are.
+    callers: Callers,
 }
 
 impl Worker {
     fn new(number: usize, shared: Arc<Shared>) -> Rc<Self> {
         let options = &shared.options;
-        let tasks = TaskTracker::new();
+        let (tasks, callers) = (TaskTracker::new(), Callers::default());
         let spellings = Rc::new(Spellings::default());
         let upstream =
             Rc::new(Upstream::new(options.upstream.clone(), shared.workers, Rc::clone(&spellings)));
@@ -190,8 +186,9 @@ impl Worker {
             Rc::clone(&sessions),
             spellings,
             tasks.clone(),
+            callers.clone(),
         ));
-        let (http1, http2) = (http1_builder(&options.gateway), http2_builder(&options.gateway));
+        let (http1, http2) = (speech::http1(&options.gateway), speech::http2(&options.gateway));
         let (drain, draining) = (CancellationToken::new(), Cell::new(false));
         Rc::new(Self {
             shared,
@@ -204,6 +201,7 @@ impl Worker {
             sessions,
             gateway,
             tasks,
+            callers,
         })
     }
 
@@ -238,8 +236,8 @@ impl Worker {
         match self.shared.connections.open(address.ip(), peer.is_trusted()) {
             Ok(slot) => {
                 let worker = Rc::clone(self);
-                self.tasks.spawn_local(async move {
-                    if let Err(error) = worker.converse(stream, slot, peer).await {
+                self.callers.spawn(&self.tasks, peer.ip(), |listed| async move {
+                    if let Err(error) = worker.converse(stream, slot, peer, &listed).await {
                         tracing::debug!(%error, client = %address, "connection ended");
                     }
                 });
@@ -250,203 +248,16 @@ impl Worker {
         }
     }
 
-    async fn converse(&self, stream: TcpStream, slot: Slot, peer: Peer) -> Result<(), Ended> {
-        stream.set_nodelay(true)?;
-        let options = &self.shared.options.gateway;
-        let patience = Patience { head: options.header_read, untaken: options.request_idle };
-        let mut stream = Downstream::new(stream, slot, patience);
-        let peer = Rc::new(peer.on(&stream));
-        let mut begun = false;
-        loop {
-            let speaks = {
-                let first_bytes = tokio::time::timeout(options.header_read, stream.listen());
-                match self.until_drain(std::pin::pin!(first_bytes)).await {
-                    Some(heard) => heard.map_err(|_| Ended::Silent)??,
-                    None => return Ok(()),
-                }
-            };
-            match speaks {
-                None => return Ok(()),
-                Some(Speaks::Http2) if !begun => {
-                    return Box::pin(self.speak_http2(stream, peer)).await;
-                }
-                Some(Speaks::Http1 | Speaks::Http2) => begun = true,
-            }
-            // In a box of its own, so that an idle connection does not keep the room for it.
-            match Box::pin(self.speak_http1(stream, Rc::clone(&peer))).await? {
-                Some(idle) => stream = idle,
-                None => return Ok(()),
-            }
+    /// Ends what those have open who may not be here any more.
+    fn end_the_shut_out(&self) {
+        let gate = &self.shared.gate;
+        // The connection of a trusted proxy is not one client's: each request is judged instead.
+        let connections =
+            self.callers.end(|address| gate.trusts(address) || gate.admit(address).is_ok());
+        let sockets = self.sessions.end_the_shut_out();
+        if connections + sockets > 0 {
+            tracing::info!(connections, sockets, "ended what denied or banned addresses had open");
         }
-    }
-
-    /// Carries on until the end, or until the drain: then what a client has sent so far has been
-    /// read, so that a request that lay in the socket is one that is under way.
-    async fn until_drain<F: Future>(&self, mut work: Pin<&mut F>) -> Option<F::Output> {
-        tokio::select! {
-            biased;
-            ended = work.as_mut() => return Some(ended),
-            () = self.drain.cancelled() => (),
-        }
-        tokio::select! {
-            biased;
-            ended = work => Some(ended),
-            // Comes back after the runtime has looked at its sockets.
-            () = tokio::task::yield_now() => None,
-        }
-    }
-
-    /// Returns the stream when nothing has been asked for a while.
-    async fn speak_http1(
-        &self,
-        stream: Downstream,
-        peer: Rc<Peer>,
-    ) -> Result<Option<Downstream>, Ended> {
-        let heads = stream.heads();
-        let connection =
-            self.http1.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
-        let mut connection = connection.with_upgrades();
-        let mut drain = std::pin::pin!(self.drain.cancelled());
-        let mut looked = std::pin::pin!(tokio::task::yield_now());
-        let (mut registered, mut resting, mut draining, mut last) = (false, false, false, false);
-        std::future::poll_fn(|cx| {
-            // Asking a token takes a lock, so it is asked only when it has been cancelled.
-            if !draining && (!registered || self.draining.get()) {
-                registered = true;
-                draining = drain.as_mut().poll(cx).is_ready();
-            }
-            let mut polled = Pin::new(&mut connection).poll(cx);
-            // As in `until_drain`: a request that lies in the socket is under way.
-            if draining && !last && polled.is_pending() && looked.as_mut().poll(cx).is_ready() {
-                last = true;
-                heads.keep_open(false);
-                Pin::new(&mut connection).graceful_shutdown();
-                polled = Pin::new(&mut connection).poll(cx);
-            }
-            if polled.is_ready() || draining || resting || !heads.is_idle() {
-                return polled;
-            }
-            // An idle connection ends at once. Were it not idle, it would end after its answer.
-            resting = true;
-            heads.keep_open(true);
-            Pin::new(&mut connection).graceful_shutdown();
-            Pin::new(&mut connection).poll(cx)
-        })
-        .await
-        .map_err(Ended::Http)?;
-        if !resting || draining {
-            return Ok(None);
-        }
-        Ok(connection.into_parts().map(|parts| parts.io.rest(parts.read_buf)))
-    }
-
-    async fn speak_http2(&self, stream: Downstream, peer: Rc<Peer>) -> Result<(), Ended> {
-        let options = &self.shared.options.gateway;
-        let streams = Streams::new();
-        let (open, gateway) = (Rc::clone(&streams), Rc::clone(&self.gateway));
-        let service = service_fn(move |request: http::Request<Incoming>| {
-            let stream = open.begin();
-            let answer = Rc::clone(&gateway).serve(request, Rc::clone(&peer));
-            async move { answer.await.map(|answer| answer.map(|body| Taken::new(body, stream))) }
-        });
-        let connection = self.http2.serve_connection(stream, service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            biased;
-            ended = self.until_drain(connection.as_mut()) => if let Some(ended) = ended {
-                return ended.map_err(Ended::Http);
-            },
-            () = streams.idle_for(options.header_read) => (),
-        }
-        connection.as_mut().graceful_shutdown();
-        streams.wait_again();
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended.map_err(Ended::Http),
-            // What it has asked for it has been given; it need not say goodbye as well.
-            () = streams.idle_for(options.request_idle) => Err(Ended::Silent),
-        }
-    }
-}
-
-/// What answers the requests of one connection.
-fn service(
-    gateway: Rc<Gateway>,
-    peer: Rc<Peer>,
-) -> impl Service<
-    http::Request<Incoming>,
-    Response = http::Response<Answer>,
-    Error = Infallible,
-    Future = impl Future<Output = Result<http::Response<Answer>, Infallible>>,
-> {
-    service_fn(move |request: http::Request<Incoming>| {
-        Rc::clone(&gateway).serve(request, Rc::clone(&peer))
-    })
-}
-
-/// Why a connection ended otherwise than by agreement.
-#[derive(Debug)]
-enum Ended {
-    Io(io::Error),
-    Http(hyper::Error),
-    /// Nothing came that would tell what the client speaks.
-    Silent,
-}
-
-impl From<io::Error> for Ended {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl std::fmt::Display for Ended {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Http(error) => error.fmt(f),
-            Self::Silent => f.write_str("the client said nothing"),
-        }
-    }
-}
-
-fn http1_builder(options: &gateway::Options) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .max_header_size(options.header_bytes)
-        .max_buf_size(options.header_bytes.max(64 * 1024))
-        .half_close(false)
-        .keep_alive(true)
-        .writev(true)
-        .title_case_headers(true);
-    if options.headers != HEADERS_BY_DEFAULT {
-        builder.max_headers(options.headers);
-    }
-    builder
-}
-
-fn http2_builder(options: &gateway::Options) -> http2::Builder<Local> {
-    let mut builder = http2::Builder::new(Local { patience: options.request_idle });
-    builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING_INTERVAL)
-        .max_concurrent_streams(STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(STREAM_BUFFER)
-        .max_header_list_size(u32::try_from(options.header_bytes).unwrap_or(u32::MAX));
-    builder
-}
-
-/// Runs the streams of an HTTP/2 connection on the worker that accepted it.
-#[derive(Debug, Clone, Copy)]
-struct Local {
-    /// How long a client may take nothing of an answer.
-    patience: Duration,
-}
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, stream: F) {
-        tokio::task::spawn_local(streams::attend(stream, self.patience));
     }
 }
 

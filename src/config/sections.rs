@@ -3,9 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::words::{
-    Header, KeySetUrl, Listen, Logout, Network, Origin, Path, Target, Token, UpstreamUrl,
-};
+use super::gate::Gate;
+use super::words::{Header, KeySetUrl, Listen, Logout, Origin, Path, Target, Token, UpstreamUrl};
 use crate::units::{Interval, Rate, Size};
 
 /// The whole file.
@@ -241,22 +240,6 @@ impl Default for Views {
             body_bytes: Size::mib(4),
         }
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Gate {
-    pub allow: Vec<Network>,
-    pub deny: Vec<Network>,
-    pub trusted_proxies: Vec<Network>,
-    pub rate: Rates,
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rates {
-    pub http: Option<Rate>,
-    pub messages: Option<Rate>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

@@ -7,12 +7,15 @@
 mod harness;
 
 mod abort;
+mod addresses;
 mod auth;
 mod autobind;
+mod bans;
 mod bind;
 mod bounds;
 mod channels;
 mod closing;
+mod descriptors;
 mod differential;
 mod drain;
 mod endings;
@@ -33,9 +36,11 @@ mod messages;
 mod model;
 mod pool;
 mod quickstart;
+mod rates;
 mod refetch;
 mod refusals;
 mod rest;
+mod resting;
 mod route_rate;
 mod routes;
 mod seed;
