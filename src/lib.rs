@@ -41,6 +41,7 @@ pub mod route;
 pub mod server;
 pub mod session;
 pub mod spelling;
+pub mod streams;
 pub mod units;
 pub mod upstream;
 pub mod uri;

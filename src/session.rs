@@ -6,7 +6,8 @@
 
 mod calls;
 mod credential;
-mod frames;
+#[doc(hidden)] // Public for the fuzzers alone.
+pub mod frames;
 mod gate;
 pub mod handshake;
 mod outbox;

@@ -1,30 +1,27 @@
 //! One core: runtime, listener, connections, upstream pool, sockets.
 
+mod conversation;
 mod ended;
 mod speech;
 
 use std::cell::Cell;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use futures_util::FutureExt;
 use hyper::server::conn::{http1, http2};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::ended::Ended;
-use self::speech::{Local, service};
-use crate::callers::{Callers, Listed};
+use self::speech::Local;
+use crate::callers::Callers;
 use crate::channel;
-use crate::connections::{Connections, Slot};
-use crate::downstream::{Downstream, Patience, Speaks};
+use crate::connections::Connections;
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
@@ -32,7 +29,6 @@ use crate::gateway::{Gateway, Peer};
 use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
-use crate::proxy_protocol::{self, Source};
 use crate::route::Routes;
 use crate::server::Options;
 use crate::session::{self, Sessions};
@@ -48,8 +44,6 @@ const SWEEP_TICKS: u64 = 5;
 const GATE_TICKS: u64 = 600;
 /// How long accepting rests when the process has no descriptors or memory left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// A usual PROXY header and a small request, so that they cost one read.
-const PROXY_READ: usize = 1024;
 /// What all workers have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -216,11 +210,7 @@ impl Worker {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = drain.cancelled() => {
-                    self.draining.set(true);
-                    self.drain.cancel();
-                    return;
-                }
+                () = drain.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -232,6 +222,13 @@ impl Worker {
                 }
             }
         }
+        // Who has connected by now may have sent a request as well.
+        tokio::task::yield_now().await;
+        while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+            self.take_in(stream, peer);
+        }
+        self.draining.set(true);
+        self.drain.cancel();
     }
 
     fn take_in(self: &Rc<Self>, stream: TcpStream, address: SocketAddr) {
@@ -261,130 +258,6 @@ impl Worker {
         if connections + sockets > 0 {
             tracing::info!(connections, sockets, "ended what denied or banned addresses had open");
         }
-    }
-
-    /// Hears from a trusted proxy for whom it forwards, and puts what it sent after that in `ahead`.
-    async fn introduce(
-        &self,
-        stream: &mut TcpStream,
-        ahead: &mut BytesMut,
-        slot: &mut Slot,
-        proxy: Peer,
-        listed: &Listed,
-    ) -> Result<Peer, Ended> {
-        ahead.reserve(PROXY_READ);
-        match proxy_protocol::read(stream, ahead).await? {
-            Source::Client(client) => {
-                let peer = Peer::new(client, &self.shared.gate);
-                slot.move_to(peer.ip(), peer.is_trusted()).map_err(|_| Ended::Crowded)?;
-                listed.move_to(peer.ip());
-                Ok(peer)
-            }
-            // Whose headers these are nobody can tell.
-            Source::Unknown => Ok(proxy.untrusted()),
-        }
-    }
-
-    async fn converse(
-        &self,
-        mut stream: TcpStream,
-        mut slot: Slot,
-        mut peer: Peer,
-        listed: &Listed,
-    ) -> Result<(), Ended> {
-        stream.set_nodelay(true)?;
-        let options = &self.shared.options.gateway;
-        let patience = Patience {
-            head: options.header_read,
-            rest: options.rest_after,
-            untaken: options.request_idle,
-        };
-        let mut ahead = BytesMut::new();
-        if self.shared.options.gate.proxy_protocol && peer.is_trusted() {
-            // In a box, so that no other connection keeps the room for it.
-            let words = self.introduce(&mut stream, &mut ahead, &mut slot, peer, listed);
-            let words = Box::pin(tokio::time::timeout(options.header_read, words));
-            peer = tokio::select! {
-                heard = words => heard.map_err(|_| Ended::Silent)??,
-                () = self.drain.cancelled() => return Ok(()),
-            };
-        }
-        let mut stream = Downstream::new(stream, ahead.freeze(), slot, patience);
-        let peer = Rc::new(peer.on(&stream));
-        let mut begun = false;
-        loop {
-            let speaks = {
-                let first_bytes = tokio::time::timeout(options.header_read, stream.listen());
-                tokio::select! {
-                    heard = first_bytes => heard.map_err(|_| Ended::Silent)??,
-                    () = self.drain.cancelled() => return Ok(()),
-                }
-            };
-            match speaks {
-                None => return Ok(()),
-                Some(Speaks::Http2) if !begun => {
-                    return Box::pin(self.speak_http2(stream, peer)).await;
-                }
-                Some(Speaks::Http1 | Speaks::Http2) => begun = true,
-            }
-            // In a box of its own, so that an idle connection does not keep the room for it.
-            match Box::pin(self.speak_http1(stream, Rc::clone(&peer))).await? {
-                Some(idle) => stream = idle,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Returns the stream when nothing has been asked for a while.
-    async fn speak_http1(
-        &self,
-        stream: Downstream,
-        peer: Rc<Peer>,
-    ) -> Result<Option<Downstream>, Ended> {
-        let heads = stream.heads();
-        let connection =
-            self.http1.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
-        let mut connection = connection.with_upgrades();
-        let mut drain = std::pin::pin!(self.drain.cancelled());
-        let (mut registered, mut resting, mut draining) = (false, false, false);
-        std::future::poll_fn(|cx| {
-            // Asking a token takes a lock, so it is asked only when it has been cancelled.
-            if !draining && (!registered || self.draining.get()) {
-                registered = true;
-                draining = drain.as_mut().poll(cx).is_ready();
-                if draining {
-                    heads.keep_open(false);
-                    Pin::new(&mut connection).graceful_shutdown();
-                }
-            }
-            let polled = Pin::new(&mut connection).poll(cx);
-            if polled.is_ready() || draining || resting || !heads.is_idle() {
-                return polled;
-            }
-            // An idle connection ends at once. Were it not idle, it would end after its answer.
-            resting = true;
-            heads.keep_open(true);
-            Pin::new(&mut connection).graceful_shutdown();
-            Pin::new(&mut connection).poll(cx)
-        })
-        .await
-        .map_err(Ended::Http)?;
-        if !resting || draining {
-            return Ok(None);
-        }
-        Ok(connection.into_parts().map(|parts| parts.io.rest(&parts.read_buf)))
-    }
-
-    async fn speak_http2(&self, stream: Downstream, peer: Rc<Peer>) -> Result<(), Ended> {
-        let connection =
-            self.http2.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => return ended.map_err(Ended::Http),
-            () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        connection.await.map_err(Ended::Http)
     }
 }
 

@@ -4,9 +4,11 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod api;
+pub mod frames;
 mod http2;
 mod pogo;
 mod program;
+pub mod reference;
 mod socket;
 mod upstream;
 mod wire;
