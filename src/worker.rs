@@ -36,12 +36,13 @@ use crate::spelling::Spellings;
 use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
-/// than any before costs a write to wake the driver (one system call in five).
-const TICK: Duration = Duration::from_millis(100);
+/// than any before costs a write to wake the driver (one system call in five). It is also all
+/// that an idle worker wakes for: eight times a second, because timers wake it twice each.
+const TICK: Duration = Duration::from_millis(250);
 /// How many ticks lie between two looks at what is idle.
-const SWEEP_TICKS: u64 = 5;
+const SWEEP_TICKS: u64 = 2;
 /// How many ticks lie between two looks at the gate's budgets.
-const GATE_TICKS: u64 = 600;
+const GATE_TICKS: u64 = 240;
 /// How long accepting rests when the process has no descriptors or memory left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// What all workers have in common.
@@ -106,6 +107,7 @@ async fn tick(number: usize, worker: Rc<Worker>) {
     let mut shutouts = worker.shared.gate.shutouts();
     for count in 0_u64.. {
         ticks.tick().await;
+        worker.sessions.keep_time();
         // Here, and not at each of many bans, because it looks at every client.
         let latest = worker.shared.gate.shutouts();
         if latest != shutouts {

@@ -6,7 +6,6 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderName;
@@ -63,8 +62,6 @@ pub struct Sessions {
 const SCRATCH: usize = 16 * 1024;
 /// Sockets flushed before other tasks get their turn.
 const FLUSHES_PER_TURN: usize = 256;
-/// How exactly timers are kept.
-const TICK: Duration = Duration::from_millis(100);
 /// A restart spreads its clients' return over this many seconds.
 const RETURN_SPREAD: u64 = 10;
 
@@ -129,12 +126,6 @@ impl Sessions {
             session.close(&close);
         }
         self.services.tasks.spawn_local(session.serve(read_ahead));
-    }
-
-    /// Writes what sockets are owed and keeps their timers, for ever.
-    pub async fn run(self: Rc<Self>) {
-        let timers = Rc::clone(&self);
-        tokio::join!(self.flush_owed(), timers.keep_time());
     }
 
     /// What other workers have to say.
@@ -225,8 +216,9 @@ impl Sessions {
         self.bell.notify_one();
     }
 
-    /// A publish only queues; here every owed socket is written to once per turn.
-    async fn flush_owed(&self) {
+    /// Writes what sockets are owed, for ever. A publish only queues; here every owed socket is
+    /// written to once per turn.
+    pub async fn run(self: Rc<Self>) {
         loop {
             self.bell.notified().await;
             let mut flushed = 0;
@@ -253,17 +245,13 @@ impl Sessions {
         }
     }
 
-    async fn keep_time(&self) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            let now = Instant::now();
-            while let Some(session) = self.due(now) {
-                session.on_time(now);
-                if !session.over.get() {
-                    self.arm(&session);
-                }
+    /// Keeps the sockets' timers; called on every tick of the worker.
+    pub fn keep_time(&self) {
+        let now = Instant::now();
+        while let Some(session) = self.due(now) {
+            session.on_time(now);
+            if !session.over.get() {
+                self.arm(&session);
             }
         }
     }
