@@ -71,7 +71,7 @@ impl Exchange {
             let write = self.tasks.spawn_local(async move { this.write(request).await });
             write.await.map_err(|_| Rejection::Internal)?
         } else {
-            self.upstream.forward(request).await.map_err(Rejection::from)
+            self.upstream.forward(request).await.map_err(|failure| self.failed(failure))
         };
         self.incoming(answer?)
     }
@@ -84,7 +84,7 @@ impl Exchange {
     ) -> Result<Upgrade, Rejection> {
         let mut request = self.outgoing(request, client)?;
         headers::switch_to_websocket(request.headers_mut());
-        match self.upstream.upgrade(request).await.map_err(Rejection::from)? {
+        match self.upstream.upgrade(request).await.map_err(|failure| self.failed(failure))? {
             Switch::Answered(answer) => self.incoming(answer).map(Upgrade::Refused),
             Switch::Switched { head, upstream } => {
                 if !headers::lists(head.headers(), http::header::UPGRADE, b"websocket") {
@@ -158,9 +158,14 @@ impl Exchange {
                 {
                     self.hub.changed(change);
                 }
-                Err(Rejection::from(failure))
+                Err(self.failed(failure))
             }
         }
+    }
+
+    fn failed(&self, failure: Failure) -> Rejection {
+        self.hub.metrics().upstream_failed(failure.kind.label());
+        Rejection::from(failure)
     }
 
     /// Where the answer to a write is to be shown, if the operator said so (`push = "response"`).

@@ -1,7 +1,7 @@
 //! The life of one HTTP request, top to bottom.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{Method, Request, Response, Uri, request};
+use http::{HeaderMap, Method, Request, Response, Uri, request};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
+use crate::access::{self, Access};
 use crate::body::Limits;
 use crate::connections::Slot;
 use crate::downstream::{Downstream, Framing};
@@ -90,9 +91,6 @@ enum Step {
     WebSocket(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
 }
 
-/// What the line for each request is logged as, so that a filter can tell it from the others.
-pub const ACCESS_LOG: &str = "pogo::access";
-
 /// One worker's front: what every request of its connections goes through.
 pub struct Gateway {
     limits: Limits,
@@ -100,6 +98,7 @@ pub struct Gateway {
     gate: Arc<Gate>,
     exchange: Rc<Exchange>,
     sessions: Rc<Sessions>,
+    access: Rc<Access>,
     /// Upgrades under way and tunnels.
     tasks: TaskTracker,
 }
@@ -110,6 +109,7 @@ impl Gateway {
         gate: Arc<Gate>,
         exchange: Rc<Exchange>,
         sessions: Rc<Sessions>,
+        access: Rc<Access>,
         tasks: TaskTracker,
     ) -> Self {
         Self {
@@ -118,6 +118,7 @@ impl Gateway {
             gate,
             exchange,
             sessions,
+            access,
             tasks,
         }
     }
@@ -128,22 +129,31 @@ impl Gateway {
         self: Rc<Self>,
         request: Request<Incoming>,
         peer: Rc<Peer>,
-    ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
+    ) -> impl Future<Output = Result<Response<access::Body>, Infallible>> {
+        let began = self.access.begin();
         let (method, target) = (request.method().clone(), request.uri().clone());
+        let headers = request.headers();
+        let mut line =
+            self.access.line(began, &method, &target, headers, || self.client_of(&peer, headers));
         let step = self.judge(request, &peer);
         async move {
+            if let (Ok(_), Some(line)) = (&step, &mut line) {
+                line.ask();
+            }
             let answer = match step {
                 Ok(Step::Forward(request)) => self.exchange.forward(request).await,
                 Ok(Step::WebSocket(answer)) => answer.await,
                 Err(rejection) => Err(rejection),
             };
             let response = answer.unwrap_or_else(|rejection| {
+                self.access.metrics().rejected((&rejection).into());
+                if let Some(line) = &mut line {
+                    line.refused(&rejection);
+                }
                 log(&rejection, &method, &target, &peer);
                 rejection.into_response().map(ResponseBody::from)
             });
-            let (path, status) = (target.path(), response.status().as_u16());
-            tracing::info!(target: ACCESS_LOG, %method, path, status, client = %peer.address.ip, "request");
-            Ok(response)
+            Ok(self.access.answered(began, &method, &target, response, line))
         }
     }
 
@@ -179,6 +189,14 @@ impl Gateway {
         let body = RequestBody::incoming(body, self.limits, &peer.framing);
         let request = self.exchange.outgoing(Request::from_parts(parts, body), client)?;
         Ok(Step::Forward(Box::new(request)))
+    }
+
+    /// The client's address, behind all trusted proxies.
+    fn client_of(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
+        match peer.trusted {
+            true => self.gate.client_address(peer.address.ip, headers),
+            false => peer.address.ip,
+        }
     }
 
     fn behind(&self, proxy: &Peer, parts: &request::Parts) -> ClientAddress {

@@ -27,6 +27,7 @@ use self::written::{Expectation, Writes, Written};
 use crate::audience::ViewKey;
 use crate::change::Change;
 use crate::headers::{ClientAddress, Via};
+use crate::metrics;
 use crate::protocol::Reason;
 use crate::route::{Push, Routes, Visibility};
 use crate::upstream::Upstream;
@@ -86,12 +87,20 @@ pub struct Node {
     /// Refetches that may still start.
     refetches: Arc<Semaphore>,
     writes: Arc<Writes>,
+    metrics: Arc<metrics::Node>,
 }
 
 impl Node {
-    pub fn new(options: &Options) -> Self {
+    pub fn new(options: &Options, metrics: Arc<metrics::Node>) -> Self {
         let refetches = Arc::new(Semaphore::new(options.refetch_concurrency.max(1)));
-        Self { refetches, writes: Arc::default() }
+        Self { refetches, writes: Arc::default(), metrics }
+    }
+
+    /// Marks every view that `change` may have touched dirty, on every worker. Does not wait.
+    pub fn changed(&self, mail: &[Mailbox], change: Change) {
+        self.writes.note(&change);
+        let change = Arc::new(change);
+        mail.iter().for_each(|mailbox| mailbox.change(&change));
     }
 }
 
@@ -149,9 +158,13 @@ impl Hub {
 
     /// Marks every view that `change` may have touched dirty, on every worker. Does not wait.
     pub fn changed(&self, change: Change) {
-        self.node.writes.note(&change);
-        let change = Arc::new(change);
-        self.mail.iter().for_each(|mailbox| mailbox.change(&change));
+        self.metrics().changes.add(1);
+        self.node.changed(&self.mail, change);
+    }
+
+    /// What this worker counts.
+    pub fn metrics(&self) -> &metrics::Worker {
+        self.node.metrics.worker(self.worker)
     }
 
     /// A write to `uri` begins, whose answer may be its new state.
@@ -254,6 +267,7 @@ impl Hub {
     pub fn leave(&self, binding: &Binding) {
         let Some(mirror) = binding.mirror() else { return };
         mirror.remove(binding);
+        self.metrics().bindings.subtract(1);
         if mirror.is_empty() {
             self.mirrors.borrow_mut().remove(&mirror.key);
             let leave = Seat::Leave { key: Arc::clone(&mirror.key), worker: self.worker };
@@ -271,6 +285,7 @@ impl Hub {
         let mirror =
             mirrors.entry(key).or_insert_with_key(|key| Rc::new(Mirror::new(Arc::clone(key))));
         mirror.add(binding);
+        self.metrics().bindings.add(1);
         Rc::clone(mirror)
     }
 
@@ -480,6 +495,13 @@ impl Hub {
         let via = self.via.as_ref();
         let answer =
             fetch::fetch(&self.upstream, via, &view.key, &client, validated, &self.options).await;
+        self.metrics().refetched(match answer {
+            Answer::State(_) => metrics::Refetch::State,
+            Answer::NotModified => metrics::Refetch::NotModified,
+            Answer::Refused(_) => metrics::Refetch::Refused,
+            Answer::NotBindable(_) => metrics::Refetch::NotBindable,
+            Answer::Failed(_) => metrics::Refetch::Failed,
+        });
         fetch::told_apart(answer, known.as_deref())
     }
 

@@ -19,6 +19,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod admin;
 pub mod audience;
 pub mod body;
 pub mod change;
@@ -31,6 +33,7 @@ pub mod gate;
 pub mod gateway;
 pub mod headers;
 pub mod hub;
+pub mod metrics;
 pub mod protocol;
 pub mod rejection;
 pub mod route;

@@ -154,6 +154,7 @@ pub enum Close {
     TooBig,
     Abuse,
     Unauthorized(&'static str),
+    Forbidden(&'static str),
     NoPong,
     RateLimited,
 }
@@ -169,6 +170,7 @@ impl Close {
             Self::TooBig => 1009,
             Self::Abuse => 4400,
             Self::Unauthorized(_) => 4401,
+            Self::Forbidden(_) => 4403,
             Self::NoPong => 4408,
             Self::RateLimited => 4429,
         }
@@ -186,7 +188,7 @@ impl Close {
             Self::Invalid => "not UTF-8".into(),
             Self::TooBig => "message too big".into(),
             Self::Abuse => "too many malformed messages".into(),
-            Self::Unauthorized(why) => (*why).into(),
+            Self::Unauthorized(why) | Self::Forbidden(why) => (*why).into(),
             Self::NoPong => "no pong".into(),
             Self::RateLimited => "over the message rate".into(),
         }

@@ -8,6 +8,7 @@ mod calls;
 mod credential;
 mod frames;
 pub mod handshake;
+pub mod orders;
 mod outbox;
 mod owner;
 mod registry;
@@ -28,6 +29,8 @@ use self::calls::Calls;
 use self::frames::{Frames, Received};
 use self::outbox::Outbox;
 pub use self::registry::{Services, Sessions};
+pub(crate) use self::requests::is_reserved;
+use crate::access::ACCESS_LOG;
 use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
@@ -110,6 +113,8 @@ pub(crate) struct Session {
     /// Closes with this `retry_after` once no call runs any more.
     leaving: Cell<Option<u64>>,
     over: Cell<bool>,
+    /// The code of the close frame that began the end, and whether this side sent it.
+    parted: Cell<Option<(u16, bool)>>,
     waker: RefCell<Option<Waker>>,
     me: Weak<Session>,
 }
@@ -151,6 +156,21 @@ impl Session {
         self.release();
         self.connection.take();
         self.sessions.forget(self.id);
+        self.note_end();
+    }
+
+    fn note_end(&self) {
+        let parted = self.parted.get();
+        self.sessions.services.hub.metrics().closed(parted.map(|(code, _)| code));
+        tracing::info!(
+            target: ACCESS_LOG,
+            session = self.id,
+            client = %self.client.ip,
+            code = parted.map(|(code, _)| code),
+            ended_by = if parted.is_some_and(|(_, here)| here) { "pogo" } else { "client" },
+            duration_ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "socket"
+        );
     }
 
     fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<Turn> {
@@ -244,6 +264,7 @@ impl Session {
 
     fn answer_close(&self, code: u16) {
         if self.closing.get().is_none() {
+            self.parted.set(Some((code, false)));
             self.release();
             self.closing.set(Some(Instant::now()));
             self.outbox.push(codec::close_with(code, ""));
@@ -260,6 +281,7 @@ impl Session {
             return;
         }
         tracing::debug!(session = self.id, code = close.code(), reason = %close.reason(), "socket closed");
+        self.parted.set(Some((close.code(), true)));
         self.release();
         self.closing.set(Some(Instant::now() + CLOSE_GRACE));
         self.outbox.push(codec::close_with(close.code(), &close.reason()));
@@ -315,7 +337,9 @@ impl Session {
     fn flush(&self) {
         self.outbox.owed.set(false);
         match self.connection.borrow().as_ref() {
-            Some(Connection { stream, .. }) if self.outbox.flush(stream).is_ok() => {}
+            Some(Connection { stream, .. }) if self.outbox.flush(stream).is_ok() => {
+                self.sessions.services.hub.metrics().states.add(self.outbox.shown.take());
+            }
             Some(_) => self.over.set(true),
             None => return,
         }

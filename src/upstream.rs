@@ -3,6 +3,7 @@
 mod pool;
 mod tee;
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::body::{Fault, Progress, RequestBody};
 use crate::headers;
+use crate::metrics::{self, UpstreamFailure};
 use pool::{Broken, Lease, Live, Permit, Pool};
 pub use tee::Tee;
 
@@ -80,6 +82,21 @@ pub enum Kind {
     RequestBody(Fault),
 }
 
+impl Kind {
+    /// How it is counted.
+    pub fn label(&self) -> UpstreamFailure {
+        match self {
+            Self::Connect(_) => UpstreamFailure::Connect,
+            Self::ConnectTimeout => UpstreamFailure::ConnectTimeout,
+            Self::ResponseTimeout => UpstreamFailure::ResponseTimeout,
+            Self::Reset(_) => UpstreamFailure::Reset,
+            Self::Busy => UpstreamFailure::Busy,
+            Self::BadResponse(_) => UpstreamFailure::BadResponse,
+            Self::RequestBody(_) => UpstreamFailure::RequestBody,
+        }
+    }
+}
+
 impl Failure {
     fn unseen(kind: Kind) -> Self {
         Self { kind, may_have_been_seen: false }
@@ -97,6 +114,8 @@ pub struct Upstream {
     host: HeaderValue,
     builder: http1::Builder,
     pool: Rc<Pool>,
+    /// Connections that were made so far.
+    opened: Cell<u64>,
 }
 
 impl Upstream {
@@ -113,7 +132,7 @@ impl Upstream {
         let host = HeaderValue::try_from(options.origin.as_str())
             .unwrap_or(HeaderValue::from_static("localhost"));
         let pool = Pool::new(share, options.idle_timeout);
-        Self { options, host, builder, pool }
+        Self { options, host, builder, pool, opened: Cell::new(0) }
     }
 
     /// The name the upstream is known by to a client that named none.
@@ -124,6 +143,13 @@ impl Upstream {
     /// Closes connections that are of no more use; called on every tick.
     pub fn sweep(&self) {
         self.pool.sweep();
+    }
+
+    /// Writes down how many connections there are; called on every tick.
+    pub fn count(&self, metrics: &metrics::Worker) {
+        metrics.upstream_opened.set(self.opened.get());
+        metrics.upstream_idle.set(self.pool.idle() as u64);
+        metrics.upstream_busy.set(self.pool.busy() as u64);
     }
 
     /// Sends a request in origin form whose `Host` is set.
@@ -242,6 +268,7 @@ impl Upstream {
             .await
             .map_err(|_| Failure::unseen(Kind::ConnectTimeout))?
             .map_err(|error| Failure::unseen(Kind::Connect(error)))?;
+        self.opened.set(self.opened.get() + 1);
         prepare(&stream).map_err(|error| Failure::unseen(Kind::Connect(error)))?;
         Ok(stream)
     }
@@ -261,7 +288,7 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// `host` and `port`, as the resolver takes them: an IPv6 address without its brackets.
-fn address_of(origin: &Authority) -> (&str, u16) {
+pub(crate) fn address_of(origin: &Authority) -> (&str, u16) {
     let host = origin.host();
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     (host, origin.port_u16().unwrap_or(80))

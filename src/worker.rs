@@ -12,12 +12,14 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Access;
 use crate::channel;
-use crate::connections::{Connections, Slot};
+use crate::connections::{Connections, Exceeded, Slot};
 use crate::downstream::{Downstream, Speaks};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
@@ -26,8 +28,10 @@ use crate::gateway::{self, Gateway, Peer};
 use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
+use crate::metrics::{self, Reason};
 use crate::route::Routes;
 use crate::server::Options;
+use crate::session::orders::Order;
 use crate::session::{self, Sessions};
 use crate::upstream::Upstream;
 
@@ -40,6 +44,9 @@ const SWEEP_TICKS: u64 = 5;
 const GATE_TICKS: u64 = 600;
 /// How long accepting rests when the process has no descriptors or memory left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How long a connection that was just accepted may take to say something once a drain begins:
+/// what its client has sent is on its way, and is not to be thrown back at it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -61,6 +68,7 @@ pub(crate) struct Shared {
     /// One mailbox for each worker.
     pub(crate) mail: Arc<[Mailbox]>,
     pub(crate) connections: Connections,
+    pub(crate) metrics: Arc<metrics::Node>,
     /// No new connections and requests; those that are there may finish.
     pub(crate) drain: CancellationToken,
     /// Everything ends now.
@@ -71,6 +79,7 @@ pub(crate) struct Shared {
 pub(crate) async fn run(
     number: usize,
     listener: std::net::TcpListener,
+    orders: mpsc::Receiver<Order>,
     shared: Arc<Shared>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
@@ -78,6 +87,7 @@ pub(crate) async fn run(
     let services = [
         tokio::task::spawn_local(tick(number, Rc::clone(&worker))),
         tokio::task::spawn_local(Rc::clone(&worker.sessions).run()),
+        tokio::task::spawn_local(Rc::clone(&worker.sessions).obey(orders)),
         tokio::task::spawn_local({
             let sessions = Rc::clone(&worker.sessions);
             Rc::clone(&worker.hub).run(move |news| sessions.tell(news))
@@ -85,7 +95,10 @@ pub(crate) async fn run(
     ];
     tokio::select! {
         () = Rc::clone(&worker).accept(listener) => (),
-        () = shared.stop.cancelled() => return Ok(()),
+        () = shared.stop.cancelled() => {
+            worker.access.cut();
+            return Ok(());
+        }
     }
     worker.tasks.close();
     let finished = async {
@@ -96,8 +109,9 @@ pub(crate) async fn run(
         () = tokio::time::sleep(shared.options.drain) => {
             let cut = worker.tasks.len();
             tracing::warn!(cut, "the deadline of the drain passed");
+            worker.access.cut();
         }
-        () = shared.stop.cancelled() => (),
+        () = shared.stop.cancelled() => worker.access.cut(),
     }
     services.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
@@ -110,6 +124,7 @@ async fn tick(number: usize, worker: Rc<Worker>) {
         ticks.tick().await;
         if count % SWEEP_TICKS == 0 {
             worker.upstream.sweep();
+            worker.upstream.count(worker.access.metrics());
         }
         if number == 0 && count % GATE_TICKS == 0 {
             worker.shared.gate.sweep();
@@ -128,6 +143,7 @@ struct Worker {
     hub: Rc<Hub>,
     sessions: Rc<Sessions>,
     gateway: Rc<Gateway>,
+    access: Rc<Access>,
     /// Connections, tunnels, and writes that outlive their client.
     tasks: TaskTracker,
 }
@@ -169,16 +185,34 @@ impl Worker {
             tasks: tasks.clone(),
         };
         let sessions = Sessions::new(number, services);
+        let access = Access::new(
+            Arc::clone(&shared.metrics),
+            number,
+            Arc::clone(&shared.routes),
+            options.admin.is_some(),
+        );
         let gateway = Rc::new(Gateway::new(
             &options.gateway,
             Arc::clone(&shared.gate),
             exchange,
             Rc::clone(&sessions),
+            Rc::clone(&access),
             tasks.clone(),
         ));
         let (http1, http2) = (http1_builder(&options.gateway), http2_builder(&options.gateway));
         let drain = shared.drain.child_token();
-        Rc::new(Self { shared, drain, http1, http2, upstream, hub, sessions, gateway, tasks })
+        Rc::new(Self {
+            shared,
+            drain,
+            http1,
+            http2,
+            upstream,
+            hub,
+            sessions,
+            gateway,
+            access,
+            tasks,
+        })
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
@@ -212,6 +246,10 @@ impl Worker {
                 });
             }
             Err(exceeded) => {
+                self.access.metrics().rejected(match exceeded {
+                    Exceeded::Total => Reason::Connections,
+                    Exceeded::Address => Reason::ConnectionsPerAddress,
+                });
                 tracing::debug!(?exceeded, client = %address, "connection refused");
             }
         }
@@ -221,11 +259,19 @@ impl Worker {
         stream.set_nodelay(true)?;
         let options = &self.shared.options.gateway;
         let first_bytes = Downstream::listen(stream, slot, options.request_idle);
-        let first_bytes = tokio::time::timeout(options.header_read, first_bytes);
+        let mut first_bytes =
+            std::pin::pin!(tokio::time::timeout(options.header_read, first_bytes));
         let heard = tokio::select! {
-            heard = first_bytes => heard.map_err(|_| Ended::Silent)??,
-            () = self.drain.cancelled() => return Ok(()),
+            biased;
+            heard = first_bytes.as_mut() => heard,
+            () = self.drain.cancelled() => {
+                match tokio::time::timeout(LAST_WORD, first_bytes).await {
+                    Ok(heard) => heard,
+                    Err(_) => return Ok(()),
+                }
+            }
         };
+        let heard = heard.map_err(|_| Ended::Silent)??;
         let Some((speaks, stream)) = heard else {
             return Ok(());
         };

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::words::{
-    Header, KeySetUrl, Listen, Logout, Network, Origin, Path, Target, Token, UpstreamUrl,
+    Header, Host, KeySetUrl, Listen, Logout, Network, Origin, Path, Target, Token, UpstreamUrl,
 };
 use crate::units::{Interval, Rate, Size};
 
@@ -23,6 +23,8 @@ pub struct Config {
     pub auth: Auth,
     pub views: Views,
     pub gate: Gate,
+    /// The listener for operators, which there is if this section is there.
+    pub admin: Option<Admin>,
     pub log: Log,
     #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
@@ -43,6 +45,7 @@ impl Default for Config {
             auth: Auth::default(),
             views: Views::default(),
             gate: Gate::default(),
+            admin: None,
             log: Log::default(),
             routes: Vec::new(),
             channels: vec![Channel {
@@ -257,6 +260,24 @@ pub struct Gate {
 pub struct Rates {
     pub http: Option<Rate>,
     pub messages: Option<Rate>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    pub listen: Listen,
+    pub token_file: Option<String>,
+    pub hosts: Vec<Host>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: Listen(([127, 0, 0, 1], 9180).into()),
+            token_file: None,
+            hosts: vec![Host("localhost".into())],
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

@@ -30,6 +30,8 @@ pub(super) struct Outbox {
     channel_events: Cell<usize>,
     ready: RefCell<VecDeque<Rc<Binding>>>,
     lost: RefCell<Vec<(Arc<str>, u64)>>,
+    /// States made into frames, and not counted yet.
+    pub(super) shown: Cell<u64>,
     /// The socket takes nothing for now.
     pub(super) blocked: Cell<bool>,
     /// Queued at the worker's flusher.
@@ -46,17 +48,18 @@ impl Outbox {
         self.enqueue(frame, false);
     }
 
-    /// Queues a channel event, or counts it as lost.
-    pub(super) fn push_event(&self, channel: &Arc<str>, frame: &Bytes, limit: usize) {
+    /// Queues a channel event, or counts it as lost and says no.
+    pub(super) fn push_event(&self, channel: &Arc<str>, frame: &Bytes, limit: usize) -> bool {
         let full = self.channel_events.get() >= MAX_CHANNEL_EVENTS
             || self.bytes.get() + frame.len() > limit;
         if full {
             self.lose(channel, 1);
-            return;
+            return false;
         }
         self.report_lost();
         self.channel_events.set(self.channel_events.get() + 1);
         self.enqueue(frame.clone(), true);
+        true
     }
 
     /// The client is told of the gap before it hears the channel again.
@@ -156,6 +159,7 @@ impl Outbox {
             let Some(binding) = self.ready.borrow_mut().pop_front() else { break };
             binding.ready.set(false);
             for frame in frames_of(&binding) {
+                self.shown.set(self.shown.get() + 1);
                 self.push(frame);
             }
         }

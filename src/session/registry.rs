@@ -114,11 +114,13 @@ impl Sessions {
             closing: Cell::new(None),
             leaving: Cell::new(None),
             over: Cell::new(false),
+            parted: Cell::new(None),
             waker: RefCell::new(None),
             me: me.clone(),
         });
         tracing::debug!(session = id, client = %session.client.ip, "socket opened");
         self.all.borrow_mut().insert(id, Rc::clone(&session));
+        self.services.hub.metrics().sessions.add(1);
         self.arm(&session);
         session.check_handshake(&opening.headers);
         if let Some(retry_after) = self.draining.get() {
@@ -138,7 +140,9 @@ impl Sessions {
         match news {
             News::Published(published) => self.publish_here(&published, None),
             News::Lost { channel, count } => {
+                let metrics = self.services.hub.metrics();
                 for member in self.members.others(&channel, None) {
+                    metrics.channel_events_lost.add(count);
                     member.outbox.lose(&channel, count);
                     member.owe_flush();
                 }
@@ -161,10 +165,15 @@ impl Sessions {
     }
 
     fn close_those(&self, wanted: impl Fn(&Session) -> bool) {
-        let sessions: Vec<_> = self.all.borrow().values().cloned().collect();
-        for session in sessions.iter().filter(|session| wanted(session)) {
+        for session in self.all(wanted) {
             session.close(&Close::Unauthorized("logged out"));
         }
+    }
+
+    /// A list, because what is done with them may end them.
+    pub(super) fn all(&self, wanted: impl Fn(&Session) -> bool) -> Vec<Rc<Session>> {
+        let all = self.all.borrow();
+        all.values().filter(|session| wanted(session)).cloned().collect()
     }
 
     /// Closes every socket with 1001, after the answers that it waits for, until all are gone. A socket opened meanwhile is
@@ -186,15 +195,19 @@ impl Sessions {
     }
 
     fn publish_here(&self, published: &Published, sender: Option<u64>) {
+        let metrics = self.services.hub.metrics();
         for member in self.members.others(&published.channel, sender) {
             let limit = self.services.options.outbox_bytes;
-            member.outbox.push_event(&published.channel, &published.frame, limit);
+            let taken = member.outbox.push_event(&published.channel, &published.frame, limit);
+            let count = if taken { &metrics.channel_events } else { &metrics.channel_events_lost };
+            count.add(1);
             member.owe_flush();
         }
     }
 
     pub(super) fn forget(&self, id: u64) {
         self.all.borrow_mut().remove(&id);
+        self.services.hub.metrics().sessions.subtract(1);
         if self.all.borrow().is_empty() {
             self.emptied.notify_one();
         }

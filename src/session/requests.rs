@@ -21,6 +21,7 @@ const MAX_OVER_RATE: u32 = 64;
 impl Session {
     /// One text message.
     pub(super) fn handle(&self, text: &str) {
+        self.sessions.services.hub.metrics().messages.add(1);
         let decoded = codec::decode(text);
         if let Err(wait) = self.sessions.services.gate.message_budget(self.client.ip) {
             self.strikes.set(self.strikes.get() + 1);
@@ -300,7 +301,7 @@ impl Session {
 }
 
 /// Names that Pogo itself speaks under; nobody else may, on any channel.
-fn is_reserved(event: &str) -> bool {
+pub(crate) fn is_reserved(event: &str) -> bool {
     ["channel:", "pogo:", "auth:"].iter().any(|prefix| event.starts_with(prefix))
 }
 

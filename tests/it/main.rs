@@ -7,6 +7,8 @@
 mod harness;
 
 mod abort;
+mod access_log;
+mod admin;
 mod auth;
 mod autobind;
 mod bind;
@@ -26,12 +28,15 @@ mod limits;
 mod load;
 mod logout;
 mod messages;
+mod metrics;
 mod model;
 mod pool;
 mod quickstart;
+mod ready;
 mod refetch;
 mod refusals;
 mod rest;
+mod restart;
 mod route_rate;
 mod routes;
 mod seed;

@@ -5,7 +5,9 @@
 
 mod api;
 mod http2;
+mod operator;
 mod pogo;
+mod program;
 mod socket;
 mod upstream;
 mod wire;
@@ -14,7 +16,9 @@ use std::time::Duration;
 
 pub use api::{Api, Reply, Seen};
 pub use http2::Http2;
+pub use operator::Operator;
 pub use pogo::Pogo;
+pub use program::Program;
 pub use socket::{Socket, frame};
 pub use upstream::Upstream;
 pub use wire::{Message, Wire};

@@ -14,6 +14,7 @@ static WATCH_FOR_PANICS: Once = Once::new();
 pub struct Pogo {
     server: Option<Server>,
     address: SocketAddr,
+    admin: Option<SocketAddr>,
 }
 
 impl Pogo {
@@ -33,7 +34,7 @@ impl Pogo {
         options.upstream.origin = upstream.parse().unwrap();
         change(&mut options);
         let server = Server::start(options).unwrap();
-        Self { address: server.address(), server: Some(server) }
+        Self { address: server.address(), admin: server.admin(), server: Some(server) }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -42,6 +43,11 @@ impl Pogo {
 
     pub fn connect(&self) -> Wire {
         Wire::connect(self.address)
+    }
+
+    /// Where operators are served.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.expect("options.admin is set")
     }
 
     /// A new connection on which `request` has been sent.

@@ -1,0 +1,91 @@
+//! What the API's side makes known: that something changed elsewhere, and events for channels.
+
+use http::{HeaderMap, Method, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::Desk;
+use super::answer::{Answer, Refusal};
+use crate::change;
+use crate::hub::mail::Published;
+use crate::protocol::{Outgoing, codec};
+use crate::session::is_reserved;
+
+/// URIs in one announcement.
+const MOST_URIS: usize = 1000;
+/// Longest event and channel, as on the socket.
+const LONGEST_NAME: usize = 256;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Changed {
+    uris: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Publish {
+    channel: String,
+    event: String,
+    data: Option<Box<RawValue>>,
+}
+
+impl Desk {
+    /// Each URI counts as written: as by a PUT that went through this server and succeeded.
+    pub(super) fn changed(&self, body: &[u8]) -> Result<Answer, Refusal> {
+        let Changed { uris } = read(body)?;
+        if uris.is_empty() || uris.len() > MOST_URIS {
+            return Err(Refusal::unprocessable(format!("uris has from 1 to {MOST_URIS} entries")));
+        }
+        if let Some(bad) = uris.iter().find(|uri| !uri.starts_with('/') || uri.contains('#')) {
+            let shown: String = bad.chars().take(100).collect();
+            let text = format!("{shown:?} is not a path, with or without a query");
+            return Err(Refusal::unprocessable(text));
+        }
+        let (nothing, routes) = (HeaderMap::new(), &self.reach.routes);
+        let changes = uris.iter().filter_map(|uri| {
+            change::touched(&Method::PUT, uri, Some(StatusCode::OK), &nothing, routes)
+        });
+        let mut changed = 0_u64;
+        for change in changes {
+            self.reach.hubs.changed(&self.reach.mail, change);
+            changed += 1;
+        }
+        self.reach.metrics.outside().changes.add(changed);
+        // Routes with `realtime = false` announce nothing.
+        let ignored = uris.len() as u64 - changed;
+        Ok(Answer::json(&json!({"changed": changed, "ignored": ignored})))
+    }
+
+    /// The rules of channels bind clients, not operators.
+    pub(super) fn publish(&self, body: &[u8]) -> Result<Answer, Refusal> {
+        let Publish { channel, event, data } = read(body)?;
+        for (field, name) in [("channel", &channel), ("event", &event)] {
+            if name.is_empty() || name.len() > LONGEST_NAME {
+                let text = format!("{field} has from 1 to {LONGEST_NAME} bytes");
+                return Err(Refusal::unprocessable(text));
+            }
+        }
+        if is_reserved(&event) || matches!(&*event, "ping" | "auth") {
+            return Err(Refusal::unprocessable(format!("{event:?} is an event of Pogo's own")));
+        }
+        let frame = codec::encode(&Outgoing {
+            event: Some(&event),
+            channel: Some(&channel),
+            data: data.as_deref(),
+            ..Outgoing::default()
+        });
+        let published = Published { channel: channel.into(), frame };
+        self.reach.mail.iter().for_each(|mailbox| mailbox.publish(published.clone()));
+        Ok(Answer::json(&json!({"status": "published"})))
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        let text = error.to_string();
+        if error.is_data() { Refusal::unprocessable(text) } else { Refusal::bad_request(text) }
+    })
+}
