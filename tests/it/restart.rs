@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::harness::{Api, PATIENCE, Program, Upstream, Wire};
+use crate::harness::{Api, PATIENCE, Program, Wire};
 
 /// Clients that open a connection for each request, one after the other, and take no refusal.
 struct Load {
@@ -72,32 +72,6 @@ fn no_connection_is_refused_while_the_program_is_restarted_on_an_inherited_liste
     }
     load.go_on(50);
     load.end();
-}
-
-#[test]
-fn a_request_that_is_on_its_way_when_the_drain_begins_is_answered() {
-    let upstream = Upstream::start();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut program = Program::start_on(&listener, upstream.address(), &[]);
-    // Accepted: what follows it on the same worker has been answered, on both workers.
-    let mut early: Vec<_> = (0..8).map(|_| Wire::connect(program.address())).collect();
-    let mut busy = Wire::connect(program.address());
-    busy.send("GET /busy HTTP/1.1\r\nHost: a\r\n\r\n");
-    let (mut api, _) = upstream.request();
-    program.terminate();
-    program.line("draining; a second signal ends at once");
-    for wire in &mut early {
-        wire.send("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n");
-    }
-    api.respond("done");
-    assert_eq!(busy.message().text(), "done");
-    // Those that were not accepted yet are the next program's.
-    let (log, _) = program.ended();
-    let next = Program::start_on(&listener, upstream.address(), &[]);
-    for wire in &mut early {
-        assert_eq!(wire.message().status(), 405, "{log:?}");
-    }
-    drop(next);
 }
 
 #[test]
