@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::metrics::{self, Reason};
 use crate::rejection::Rejection;
 use crate::route::Routes;
+use crate::trace::Trace;
 use crate::upstream::ResponseBody;
 
 /// What the access log's lines are logged as, so that a filter can tell them from the others.
@@ -80,7 +81,7 @@ impl Access {
             method: method.clone(),
             target: target.clone(),
             client: client(),
-            trace: trace_id(headers),
+            trace: Trace::of(headers),
             began,
             asked: None,
             upstream: None,
@@ -144,7 +145,7 @@ pub struct Line {
     method: Method,
     target: Uri,
     client: IpAddr,
-    trace: Option<Box<str>>,
+    trace: Option<Trace>,
     began: Instant,
     /// When the upstream was asked.
     asked: Option<Instant>,
@@ -193,7 +194,7 @@ impl Drop for Line {
             ended_by = end.by,
             ended_at = end.at,
             reason = end.reason,
-            trace_id = self.trace.as_deref(),
+            trace_id = self.trace.as_ref().map(Trace::id),
             "request"
         );
     }
@@ -201,22 +202,6 @@ impl Drop for Line {
 
 fn milliseconds(duration: Duration) -> f64 {
     f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1000.0
-}
-
-/// The trace that a request belongs to (W3C Trace Context, level 1, §3.2).
-fn trace_id(headers: &HeaderMap) -> Option<Box<str>> {
-    let mut lines = headers.get_all("traceparent").iter();
-    let text = lines.next().filter(|_| lines.next().is_none())?.to_str().ok()?;
-    let mut parts = text.split('-');
-    let (version, id) = (parts.next()?, parts.next()?);
-    let lower_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let good = version.len() == 2
-        && version != "ff"
-        && id.len() == 32
-        && lower_hex(version)
-        && lower_hex(id)
-        && id.bytes().any(|b| b != b'0');
-    good.then(|| id.into())
 }
 
 /// The body of an answer, and the line that is written when it is over.
@@ -294,36 +279,5 @@ impl hyper::body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_well_formed_trace_parent_names_a_trace() {
-        let id = "0af7651916cd43dd8448eb211c80319c";
-        let of = |lines: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for line in lines {
-                headers.append("traceparent", line.parse().unwrap());
-            }
-            trace_id(&headers)
-        };
-        let good = format!("00-{id}-b7ad6b7169203331-01");
-        assert_eq!(of(&[&good]).as_deref(), Some(id));
-        for bad in [
-            String::new(),
-            format!("ff-{id}-b7ad6b7169203331-01"),
-            format!("00-{}-b7ad6b7169203331-01", id.to_uppercase()),
-            format!("00-{}-b7ad6b7169203331-01", &id[1..]),
-            format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)),
-            "Bearer secret".into(),
-        ] {
-            assert_eq!(of(&[&bad]), None, "{bad}");
-        }
-        assert_eq!(of(&[&good, &good]), None);
-        assert_eq!(of(&[]), None);
     }
 }

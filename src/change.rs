@@ -3,11 +3,13 @@
 //! Over-approximating is deliberate: a view that is marked dirty without need costs one conditional
 //! GET and tells nobody anything; a view that is missed leaves its clients old.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::route::Routes;
+use crate::trace::Trace;
 use crate::uri::{PathKey, Uri};
 
 /// What one write may have touched.
@@ -18,11 +20,14 @@ pub struct Change {
     pub settle: Vec<Duration>,
     /// The URI whose views are left alone, because their new state follows by another way.
     pub spared: Option<Uri>,
+    /// Of the write, for the fetches that follow it.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl Change {
     pub fn of_everything(settle: Vec<Duration>) -> Self {
-        Self { touches: vec![Touch::Family(PathKey::of("/"))], settle, spared: None }
+        let touches = vec![Touch::Family(PathKey::of("/"))];
+        Self { touches, settle, spared: None, trace: None }
     }
 
     /// Whether the path is one that was written, not one above, below or beside it.
@@ -94,7 +99,7 @@ pub fn touched(
     if may_still_happen && settle.is_empty() {
         settle = ACCEPTED_SETTLE.to_vec();
     }
-    Some(Change { touches, settle, spared: None })
+    Some(Change { touches, settle, spared: None, trace: None })
 }
 
 /// Everything but the safe methods (RFC 9110 §9.2.1) may change state; unknown methods too.

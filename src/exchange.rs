@@ -17,6 +17,7 @@ use crate::hub::mail::Credentials;
 use crate::hub::written::Expectation;
 use crate::rejection::Rejection;
 use crate::route::{Push, Routes};
+use crate::trace::Trace;
 use crate::upstream::{Failure, Kind, Switch, Tee, Tunnel, Upstream};
 use crate::uri::Uri;
 
@@ -135,6 +136,7 @@ impl Exchange {
         let target = request.uri().clone();
         let target = target.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         let logout = self.logged_out_by(&request);
+        let trace = Trace::of(request.headers()).map(Arc::new);
         let host = request.headers().get(http::header::HOST).cloned();
         let expectation = self.expectation(&method, target, host);
         match self.upstream.forward(request).await {
@@ -143,6 +145,7 @@ impl Exchange {
                     self.hub.logged_out(credentials);
                 }
                 let change = self.change(&method, target, Some(&answer));
+                let change = change.map(|change| Change { trace, ..change });
                 match (change, expectation) {
                     (Some(change), Some(expectation)) if answer.status() == StatusCode::OK => {
                         return Ok(self.watch(answer, change, expectation));
@@ -156,7 +159,7 @@ impl Exchange {
                 if failure.may_have_been_seen
                     && let Some(change) = self.change(&method, target, None)
                 {
-                    self.hub.changed(change);
+                    self.hub.changed(Change { trace, ..change });
                 }
                 Err(self.failed(failure))
             }

@@ -334,6 +334,9 @@ impl Hub {
                 if !change.names(&view.key.uri.key()) {
                     self.doubt(&view);
                 }
+                if let Some(trace) = &change.trace {
+                    view.trace.replace(Some(Arc::clone(trace)));
+                }
                 view.view.borrow_mut().change(now, &change.settle);
                 self.attend(&view);
             }
@@ -493,8 +496,8 @@ impl Hub {
         let validated = known.clone().filter(|_| !view.doubted.get());
         let client = view.client.borrow().clone();
         let via = self.via.as_ref();
-        let answer =
-            fetch::fetch(&self.upstream, via, &view.key, &client, validated, &self.options).await;
+        let sent = fetch::Sent { key: &view.key, client: &client, trace: view.trace.take() };
+        let answer = fetch::fetch(&self.upstream, via, sent, validated, &self.options).await;
         self.metrics().refetched(match answer {
             Answer::State(_) => metrics::Refetch::State,
             Answer::NotModified => metrics::Refetch::NotModified,

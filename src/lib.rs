@@ -39,6 +39,7 @@ pub mod rejection;
 pub mod route;
 pub mod server;
 pub mod session;
+pub mod trace;
 pub mod units;
 pub mod upstream;
 pub mod uri;

@@ -636,6 +636,41 @@ impl Drop for Running {
 }
 
 #[test]
+fn operators_need_a_good_token_wherever_others_can_reach_the_listener() {
+    for (lines, message) in [
+        (
+            "[admin]\nlisten = \"0.0.0.0:9180\"",
+            "pogo.toml:3: admin.listen: others than this machine can reach this address, so \
+             token_file must be set",
+        ),
+        ("[admin]\nlisten = \"127.0.0.1:8080\"", "pogo.toml:3: admin.listen: it equals listen"),
+        (
+            "[admin]\ntoken_fil = \"x\"",
+            "pogo.toml:3: unknown key \"token_fil\" in [admin]; did you mean \"token_file\"?",
+        ),
+        (
+            "[admin]\nhosts = [\"pogo:80\"]",
+            "pogo.toml:3: admin.hosts: found \"pogo:80\", expected a host name without a port \
+             such as \"pogo.internal\"",
+        ),
+    ] {
+        refuses_after_upstream(lines, message);
+    }
+    let place = Place::with(&format!("{UPSTREAM}[admin]\ntoken_file = \"token\""));
+    for (token, message) in [
+        ("fifteen-letters\n", "a token has 16 bytes or more"),
+        ("two words of enough\n", "a token is one word of visible ASCII characters"),
+    ] {
+        place.write("token", token);
+        place.run(&["check"]).refused(&format!("pogo.toml:3: admin.token_file: {message}"));
+    }
+    place.write("token", "sixteen-letters!\n");
+    let effective = place.run(&["check"]).effective();
+    assert_eq!(effective["admin"]["token_file"].as_str(), Some("token"));
+    assert!(!effective.to_string().contains("sixteen-letters!"));
+}
+
+#[test]
 fn a_signal_ends_the_program_well() {
     let place = Place::new();
     for name in ["-TERM", "-INT"] {

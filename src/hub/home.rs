@@ -12,6 +12,7 @@ use super::mail::{Delivery, Mailbox, Seat};
 use crate::audience::ViewKey;
 use crate::change::{Change, Touch};
 use crate::headers::ClientAddress;
+use crate::trace::Trace;
 use crate::uri::{PathKey, Uri};
 use crate::view::{Pace, Verdict, View};
 
@@ -37,6 +38,8 @@ pub(super) struct HomeView {
     /// Whether a task drives the view at present.
     pub(super) driven: Cell<bool>,
     pub(super) bell: Notify,
+    /// Of the last write that the next fetch follows.
+    pub(super) trace: RefCell<Option<Arc<Trace>>>,
     /// Something else was written that may decide what this audience sees. Many APIs make their
     /// validators from when a resource was written, and not from who may see what of it: a 304 is
     /// believed again after an unconditional answer.
@@ -79,6 +82,7 @@ impl Home {
                 client: RefCell::new(client.clone()),
                 driven: Cell::new(false),
                 bell: Notify::new(),
+                trace: RefCell::new(None),
                 doubted: Cell::new(false),
                 seats: RefCell::new(Vec::new()),
             })

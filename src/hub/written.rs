@@ -171,5 +171,5 @@ impl Written {
 
 fn change_of(path: &PathKey, settle: &[Duration]) -> Change {
     let touches = vec![Touch::Path(path.clone())];
-    Change { touches, settle: settle.to_vec(), spared: None }
+    Change { touches, settle: settle.to_vec(), spared: None, trace: None }
 }

@@ -14,6 +14,7 @@ mod autobind;
 mod bind;
 mod channels;
 mod closing;
+mod deploy;
 mod drain;
 mod endings;
 mod errors;
