@@ -112,8 +112,9 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const CLOSES: [u16; 13] =
     [1000, 1001, 1002, 1003, 1007, 1008, 1009, 4400, 4401, 4403, 4408, 4429, 4503];
 
-/// The requests of one route.
+/// The requests of one route; as far from another worker's as a worker itself.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct Requests {
     answered: [[Counter; CLASSES.len()]; METHODS.len()],
     /// By the first bound that is not below; the last is for those beyond all.

@@ -154,7 +154,8 @@ pub enum Close {
     TooBig,
     Abuse,
     Unauthorized(&'static str),
-    Forbidden(&'static str),
+    /// An operator does not want this session here.
+    Ended,
     NoPong,
     RateLimited,
 }
@@ -170,7 +171,7 @@ impl Close {
             Self::TooBig => 1009,
             Self::Abuse => 4400,
             Self::Unauthorized(_) => 4401,
-            Self::Forbidden(_) => 4403,
+            Self::Ended => 4403,
             Self::NoPong => 4408,
             Self::RateLimited => 4429,
         }
@@ -188,7 +189,8 @@ impl Close {
             Self::Invalid => "not UTF-8".into(),
             Self::TooBig => "message too big".into(),
             Self::Abuse => "too many malformed messages".into(),
-            Self::Unauthorized(why) | Self::Forbidden(why) => (*why).into(),
+            Self::Unauthorized(why) => (*why).into(),
+            Self::Ended => "ended by the operator".into(),
             Self::NoPong => "no pong".into(),
             Self::RateLimited => "over the message rate".into(),
         }

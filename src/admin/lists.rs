@@ -84,7 +84,7 @@ impl Desk {
     async fn end(&self, which: Which, query: &Query) -> Result<usize, Refusal> {
         let close = match query.flag("reconnect")? {
             true => Close::GoingAway { retry_after: Some(1) },
-            false => Close::Forbidden("ended by the operator"),
+            false => Close::Ended,
         };
         let mut ended = 0;
         for orders in &self.reach.orders {

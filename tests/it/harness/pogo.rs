@@ -92,7 +92,7 @@ fn watch_for_panics() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
-        if thread.name().is_some_and(|name| name.starts_with("worker-")) {
+        if thread.name().is_some_and(|name| name.starts_with("worker-") || name == "admin") {
             PANICKED.store(true, Ordering::SeqCst);
         }
         report(panic);
