@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, header};
 
+use crate::groups;
 use crate::route::Routes;
 use crate::trace::Trace;
 use crate::uri::{PathKey, Uri};
@@ -30,6 +31,12 @@ impl Change {
         Self { touches, settle, spared: None, trace: None }
     }
 
+    /// Something elsewhere, of which only the groups are known.
+    pub fn of_groups(groups: impl IntoIterator<Item = Arc<str>>) -> Self {
+        let touches = groups.into_iter().map(Touch::Group).collect();
+        Self { touches, settle: Vec::new(), spared: None, trace: None }
+    }
+
     /// Whether the path is one that was written, not one above, below or beside it.
     pub fn names(&self, path: &PathKey) -> bool {
         self.touches.iter().any(|touch| *touch == Touch::Family(path.clone()))
@@ -39,6 +46,8 @@ impl Change {
         self.touches.iter().any(|touch| match touch {
             Touch::Path(touched) => touched == path,
             Touch::Family(touched) => touched == path || touched.is_related_to(path),
+            // A view that is opened is fetched after the change.
+            Touch::Group(_) => false,
         })
     }
 }
@@ -50,6 +59,8 @@ pub enum Touch {
     Family(PathKey),
     /// The path alone.
     Path(PathKey),
+    /// Whatever the API has said to be in the group.
+    Group(Arc<str>),
 }
 
 /// After a `202 Accepted` the work is done later; nothing says when (RFC 9110 §15.3.3). The same
@@ -90,6 +101,10 @@ pub fn touched(
         }
         touches.push(Touch::Family(target_key));
         touches.extend(route.affects().iter().map(|uri| Touch::Path(PathKey::of(uri))));
+    }
+    if status.is_some_and(|status| status.as_u16() < 400) {
+        let groups = groups::listed(headers, &groups::INVALIDATION);
+        touches.extend(groups.into_iter().map(Touch::Group));
     }
     let mut settle = route.rule.settle.clone();
     let may_still_happen = matches!(

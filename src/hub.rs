@@ -478,6 +478,11 @@ impl Hub {
                 }
             }
         };
+        if let Answer::State(new) = &answer
+            && !view.is_empty()
+        {
+            self.home.regroup(view, &new.groups);
+        }
         let verdict = view.view.borrow_mut().finish(Instant::now(), answer);
         if view.view.borrow().rests() {
             view.doubted.set(false);
@@ -494,6 +499,7 @@ impl Hub {
             machine.state().cloned()
         };
         let validated = known.clone().filter(|_| !view.doubted.get());
+        let _fetching = self.home.fetch_begins(&view.key);
         let client = view.client.borrow().clone();
         let via = self.via.as_ref();
         let sent = fetch::Sent { key: &view.key, client: &client, trace: view.trace.take() };

@@ -31,6 +31,7 @@ pub mod downstream;
 pub mod exchange;
 pub mod gate;
 pub mod gateway;
+pub mod groups;
 pub mod headers;
 pub mod hub;
 pub mod metrics;

@@ -1,5 +1,7 @@
 //! What the API's side makes known: that something changed elsewhere, and events for channels.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,15 +15,18 @@ use crate::hub::mail::Published;
 use crate::protocol::{Outgoing, codec};
 use crate::session::is_reserved;
 
-/// URIs in one announcement.
-const MOST_URIS: usize = 1000;
+/// URIs and groups in one announcement.
+const MOST_CHANGES: usize = 1000;
 /// Longest event and channel, as on the socket.
 const LONGEST_NAME: usize = 256;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Changed {
+    #[serde(default)]
     uris: Vec<String>,
+    #[serde(default)]
+    groups: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -33,11 +38,13 @@ struct Publish {
 }
 
 impl Desk {
-    /// Each URI counts as written: as by a PUT that went through this server and succeeded.
+    /// Each URI counts as written: as by a PUT that went through this server and succeeded. The
+    /// groups together are one change.
     pub(super) fn changed(&self, body: &[u8]) -> Result<Answer, Refusal> {
-        let Changed { uris } = read(body)?;
-        if uris.is_empty() || uris.len() > MOST_URIS {
-            return Err(Refusal::unprocessable(format!("uris has from 1 to {MOST_URIS} entries")));
+        let Changed { uris, groups } = read(body)?;
+        if !(1..=MOST_CHANGES).contains(&(uris.len() + groups.len())) {
+            let text = format!("uris and groups have from 1 to {MOST_CHANGES} entries together");
+            return Err(Refusal::unprocessable(text));
         }
         if let Some(bad) = uris.iter().find(|uri| !uri.starts_with('/') || uri.contains('#')) {
             let shown: String = bad.chars().take(100).collect();
@@ -48,14 +55,17 @@ impl Desk {
         let changes = uris.iter().filter_map(|uri| {
             change::touched(&Method::PUT, uri, Some(StatusCode::OK), &nothing, routes)
         });
+        let grouped = groups.len() as u64;
+        let of_groups =
+            (grouped > 0).then(|| change::Change::of_groups(groups.into_iter().map(Arc::from)));
         let mut changed = 0_u64;
-        for change in changes {
+        for change in changes.chain(of_groups) {
             self.reach.hubs.changed(&self.reach.mail, change);
             changed += 1;
         }
         self.reach.metrics.outside().changes.add(changed);
         // Routes with `realtime = false` announce nothing.
-        let ignored = uris.len() as u64 - changed;
+        let ignored = uris.len() as u64 + u64::from(grouped > 0) - changed;
         Ok(Answer::json(&json!({"changed": changed, "ignored": ignored})))
     }
 

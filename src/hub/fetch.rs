@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use super::Options;
 use crate::audience::{ViewKey, vary_of};
 use crate::body::RequestBody;
+use crate::groups;
 use crate::headers::{self, ClientAddress, Via};
 use crate::protocol::codec::json_string;
 use crate::protocol::{ErrorCode, Problem};
@@ -101,6 +102,7 @@ async fn read(
         StatusCode::NOT_FOUND | StatusCode::GONE => {
             let state = State {
                 vary: vary_of(&head.headers, &options.credential_headers),
+                groups: groups::listed(&head.headers, &groups::CACHE_GROUPS),
                 ..State::new(ABSENT.into(), Content::Absent)
             };
             return Ok(Answer::State(state));
@@ -144,6 +146,7 @@ pub(super) fn success(
         etag: etag.cloned(),
         last_modified: headers.get(header::LAST_MODIFIED).filter(|_| is_exact(headers)).cloned(),
         vary,
+        groups: groups::listed(headers, &groups::CACHE_GROUPS),
         ..State::new(version(etag, data.get().as_bytes()), Content::Data(Data(data)))
     })
 }

@@ -21,6 +21,7 @@ mod errors;
 mod expect;
 mod forward;
 mod framing;
+mod groups;
 mod hop_by_hop;
 mod host;
 mod http2;
