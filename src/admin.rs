@@ -104,7 +104,10 @@ pub struct Admin {
 impl Admin {
     pub fn start(options: Options, reach: Reach) -> io::Result<Self> {
         let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("admin.listen, {}: {error}", options.listen))
+            io::Error::new(
+                error.kind(),
+                format!("cannot listen on {} (admin.listen): {error}", options.listen),
+            )
         };
         let listener = TcpListener::bind(options.listen).map_err(named)?;
         listener.set_nonblocking(true)?;

@@ -8,6 +8,7 @@ pub mod fetch;
 mod home;
 pub mod mail;
 pub mod mirror;
+mod node;
 pub mod written;
 
 use std::cell::{Cell, RefCell};
@@ -17,13 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::home::{Home, HomeView};
 use self::mail::{Credentials, Mail, Mailbox, Published, Seat};
 use self::mirror::{Binding, Mirror, Owner, Purpose};
-use self::written::{Expectation, Writes, Written};
+pub use self::node::Node;
+use self::written::{Expectation, Written};
 use crate::audience::ViewKey;
 use crate::change::Change;
 use crate::headers::{ClientAddress, Via};
@@ -79,29 +80,6 @@ pub struct Hub {
     mirrors: RefCell<HashMap<Arc<ViewKey>, Rc<Mirror>>>,
     tickets: Cell<u64>,
     node: Node,
-}
-
-/// What the hubs of all workers share.
-#[derive(Debug, Clone)]
-pub struct Node {
-    /// Refetches that may still start.
-    refetches: Arc<Semaphore>,
-    writes: Arc<Writes>,
-    metrics: Arc<metrics::Node>,
-}
-
-impl Node {
-    pub fn new(options: &Options, metrics: Arc<metrics::Node>) -> Self {
-        let refetches = Arc::new(Semaphore::new(options.refetch_concurrency.max(1)));
-        Self { refetches, writes: Arc::default(), metrics }
-    }
-
-    /// Marks every view that `change` may have touched dirty, on every worker. Does not wait.
-    pub fn changed(&self, mail: &[Mailbox], change: Change) {
-        self.writes.note(&change);
-        let change = Arc::new(change);
-        mail.iter().for_each(|mailbox| mailbox.change(&change));
-    }
 }
 
 /// What arrived from other workers and is not about views.

@@ -174,7 +174,11 @@ async fn until_signalled(options: Options) -> Result<ExitCode, String> {
     let (listen, upstream) = (options.listen, options.upstream.origin.clone());
     let inherited = inherited()?;
     let server = Server::start_on(options, &inherited)
-        .map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+        // What is about something else says what.
+        .map_err(|error| match error.get_ref() {
+            Some(told) => format!("cannot start: {told}"),
+            None => format!("cannot listen on {listen}: {error}"),
+        })?;
     tracing::info!(address = %server.address(), %upstream, "listening");
     if let Some(address) = server.admin() {
         tracing::info!(%address, "operators are listened to");

@@ -6,6 +6,7 @@
 
 mod calls;
 mod credential;
+mod ending;
 mod frames;
 pub mod handshake;
 pub mod orders;
@@ -30,12 +31,11 @@ use self::frames::{Frames, Received};
 use self::outbox::Outbox;
 pub use self::registry::{Services, Sessions};
 pub(crate) use self::requests::is_reserved;
-use crate::access::ACCESS_LOG;
 use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
 use crate::hub::mirror::Binding;
-use crate::protocol::{Close, Outgoing, Reason, codec};
+use crate::protocol::{Close, Outgoing, codec};
 
 /// What a socket may do, and for how long.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,20 +157,6 @@ impl Session {
         self.connection.take();
         self.sessions.forget(self.id);
         self.note_end();
-    }
-
-    fn note_end(&self) {
-        let parted = self.parted.get();
-        self.sessions.services.hub.metrics().closed(parted.map(|(code, _)| code));
-        tracing::info!(
-            target: ACCESS_LOG,
-            session = self.id,
-            client = %self.client.ip,
-            code = parted.map(|(code, _)| code),
-            ended_by = if parted.is_some_and(|(_, here)| here) { "pogo" } else { "client" },
-            duration_ms = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "socket"
-        );
     }
 
     fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<Turn> {
@@ -402,23 +388,5 @@ impl Session {
 
     fn find(&self, uri: &crate::uri::Uri) -> Result<usize, usize> {
         self.bindings.borrow().binary_search_by(|binding| binding.uri.cmp(uri))
-    }
-
-    /// Ends a binding on this side.
-    fn drop_binding(&self, binding: &Rc<Binding>) {
-        if let Ok(at) = self.find(&binding.uri) {
-            self.bindings.borrow_mut().remove(at);
-        }
-        self.outbox.forget(binding);
-        binding.live.set(false);
-    }
-
-    fn send_unbind(&self, binding: &Binding, reason: Reason) {
-        self.send(&Outgoing {
-            event: Some("unbind"),
-            uri: Some(binding.name()),
-            reason: Some(reason),
-            ..Outgoing::default()
-        });
     }
 }

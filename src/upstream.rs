@@ -1,5 +1,6 @@
 //! Forwards to the API and streams the answer back, over one worker's own connections.
 
+mod count;
 mod pool;
 mod tee;
 
@@ -23,7 +24,6 @@ use tokio::time::Instant;
 
 use crate::body::{Fault, Progress, RequestBody};
 use crate::headers;
-use crate::metrics::{self, UpstreamFailure};
 use pool::{Broken, Lease, Live, Permit, Pool};
 pub use tee::Tee;
 
@@ -82,21 +82,6 @@ pub enum Kind {
     RequestBody(Fault),
 }
 
-impl Kind {
-    /// How it is counted.
-    pub fn label(&self) -> UpstreamFailure {
-        match self {
-            Self::Connect(_) => UpstreamFailure::Connect,
-            Self::ConnectTimeout => UpstreamFailure::ConnectTimeout,
-            Self::ResponseTimeout => UpstreamFailure::ResponseTimeout,
-            Self::Reset(_) => UpstreamFailure::Reset,
-            Self::Busy => UpstreamFailure::Busy,
-            Self::BadResponse(_) => UpstreamFailure::BadResponse,
-            Self::RequestBody(_) => UpstreamFailure::RequestBody,
-        }
-    }
-}
-
 impl Failure {
     fn unseen(kind: Kind) -> Self {
         Self { kind, may_have_been_seen: false }
@@ -143,13 +128,6 @@ impl Upstream {
     /// Closes connections that are of no more use; called on every tick.
     pub fn sweep(&self) {
         self.pool.sweep();
-    }
-
-    /// Writes down how many connections there are; called on every tick.
-    pub fn count(&self, metrics: &metrics::Worker) {
-        metrics.upstream_opened.set(self.opened.get());
-        metrics.upstream_idle.set(self.pool.idle() as u64);
-        metrics.upstream_busy.set(self.pool.busy() as u64);
     }
 
     /// Sends a request in origin form whose `Host` is set.

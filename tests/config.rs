@@ -755,4 +755,12 @@ fn an_address_in_use_is_told_and_is_no_configuration_error() {
         ended.err.lines().last(),
         Some(&*format!("cannot listen on {listen}: Address already in use (os error 98)"))
     );
+    let place =
+        Place::with(&format!("listen = \"127.0.0.1:0\"\n{UPSTREAM}[admin]\nlisten = \"{listen}\""));
+    let ended = place.run(&[]);
+    assert_eq!(ended.code, Some(1));
+    let told = format!(
+        "cannot start: cannot listen on {listen} (admin.listen): Address already in use (os error 98)"
+    );
+    assert_eq!(ended.err.lines().last(), Some(&*told));
 }

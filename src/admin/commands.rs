@@ -64,6 +64,7 @@ impl Desk {
             changed += 1;
         }
         self.reach.metrics.outside().changes.add(changed);
+        tracing::debug!(changed, "an operator announced changes");
         // Routes with `realtime = false` announce nothing.
         let ignored = uris.len() as u64 + u64::from(grouped > 0) - changed;
         Ok(Answer::json(&json!({"changed": changed, "ignored": ignored})))
@@ -87,6 +88,7 @@ impl Desk {
             data: data.as_deref(),
             ..Outgoing::default()
         });
+        tracing::debug!(%channel, event, "an operator published");
         let published = Published { channel: channel.into(), frame };
         self.reach.mail.iter().for_each(|mailbox| mailbox.publish(published.clone()));
         Ok(Answer::json(&json!({"status": "published"})))

@@ -8,7 +8,7 @@ use crate::audience::Viewer;
 use crate::headers::ClientAddress;
 use crate::hub::Unbound;
 use crate::hub::mirror::{Binding, Owner, Purpose};
-use crate::protocol::Reason;
+use crate::protocol::{Outgoing, Reason};
 use crate::view::{End, Verdict};
 
 impl Owner for Session {
@@ -73,5 +73,25 @@ impl Owner for Session {
         self.drop_binding(binding);
         self.refuse_waiting(binding, &unbound_problem(Unbound::Overloaded));
         self.send_unbind(binding, Reason::Limit);
+    }
+}
+
+impl Session {
+    /// Ends a binding on this side.
+    pub(super) fn drop_binding(&self, binding: &Rc<Binding>) {
+        if let Ok(at) = self.find(&binding.uri) {
+            self.bindings.borrow_mut().remove(at);
+        }
+        self.outbox.forget(binding);
+        binding.live.set(false);
+    }
+
+    pub(super) fn send_unbind(&self, binding: &Binding, reason: Reason) {
+        self.send(&Outgoing {
+            event: Some("unbind"),
+            uri: Some(binding.name()),
+            reason: Some(reason),
+            ..Outgoing::default()
+        });
     }
 }

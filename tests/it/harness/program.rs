@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use serde_json::Value;
 
-use super::PATIENCE;
+/// A process may take longer to start and to end than a step of a conversation takes.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// The program itself, with a configuration of its own, whose log is JSON.
 pub struct Program {
