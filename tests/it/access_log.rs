@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Program, Reply, Socket, Upstream, Wire};
+use crate::harness::{Api, Nowhere, Program, Reply, Socket, Upstream, Wire};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
@@ -130,12 +130,15 @@ fn who_ended_it_is_told_from_how_it_went() {
 }
 
 #[test]
-fn an_upstream_that_is_not_there_and_a_drain_that_ends_are_told() {
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let program = Program::start(nowhere, "");
+fn an_upstream_that_is_not_there_a_rate_and_a_drain_that_ends_are_told() {
+    let nowhere = Nowhere::new();
+    let program = Program::start(nowhere.address(), "[gate.rate]\nhttp = \"1/m\"");
     let mut client = ask(&program, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.message().status(), 502);
     assert_end(&program.line("request"), "upstream", "connect", "upstream_unreachable");
+    let mut client = ask(&program, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.message().status(), 429);
+    assert_end(&program.line("request"), "pogo", "request", "rate_limited");
     let upstream = Upstream::start();
     let mut program = Program::start(upstream.address(), "[timeouts]\ndrain = \"100ms\"");
     let mut client = ask(&program, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");

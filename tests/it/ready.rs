@@ -1,10 +1,8 @@
 //! Probes: whether a server lives, and whether it should be sent clients.
 
-use std::net::TcpListener;
-
 use tokio::time::Instant;
 
-use crate::harness::{Operator, PATIENCE, Pogo, Upstream};
+use crate::harness::{Nowhere, Operator, PATIENCE, Pogo, Upstream};
 
 fn probe(operator: &Operator, path: &str) -> u16 {
     operator.raw(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).status()
@@ -21,16 +19,14 @@ fn becomes(operator: &Operator, path: &str, wanted: u16) {
 
 #[test]
 fn a_server_is_ready_when_its_upstream_can_be_connected_to() {
-    let place = TcpListener::bind("127.0.0.1:0").unwrap();
-    let upstream = place.local_addr().unwrap();
-    drop(place);
-    let pogo = Pogo::at(&upstream.to_string(), Operator::admit);
+    let upstream = Nowhere::new();
+    let pogo = Pogo::at(&upstream.address().to_string(), Operator::admit);
     let operator = Operator::of(&pogo);
     let refused = operator.raw("GET /readyz HTTP/1.1\r\nHost: 10.0.0.1:80\r\n\r\n");
     assert_eq!(refused.status(), 503);
     assert!(refused.text().contains("the upstream cannot be connected to"), "{}", refused.text());
     assert_eq!(probe(&operator, "/healthz"), 200);
-    let upstream = TcpListener::bind(upstream).unwrap();
+    let upstream = upstream.listen();
     becomes(&operator, "/readyz", 200);
     drop(upstream);
     becomes(&operator, "/readyz", 503);

@@ -20,7 +20,7 @@ pub use operator::Operator;
 pub use pogo::Pogo;
 pub use program::Program;
 pub use socket::{Socket, frame};
-pub use upstream::Upstream;
+pub use upstream::{Nowhere, Upstream};
 pub use wire::{Message, Wire};
 
 /// How long a step may take before the test is told that it will not happen.
