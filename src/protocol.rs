@@ -154,10 +154,10 @@ pub enum Close {
     TooBig,
     Abuse,
     Unauthorized(&'static str),
-    /// An operator does not want this session here.
-    Ended,
     NoPong,
     RateLimited,
+    /// An operator does not want this session here.
+    Ended,
 }
 
 impl Close {
@@ -171,9 +171,9 @@ impl Close {
             Self::TooBig => 1009,
             Self::Abuse => 4400,
             Self::Unauthorized(_) => 4401,
-            Self::Ended => 4403,
             Self::NoPong => 4408,
             Self::RateLimited => 4429,
+            Self::Ended => 4403,
         }
     }
 
@@ -190,9 +190,9 @@ impl Close {
             Self::TooBig => "message too big".into(),
             Self::Abuse => "too many malformed messages".into(),
             Self::Unauthorized(why) => (*why).into(),
-            Self::Ended => "ended by the operator".into(),
             Self::NoPong => "no pong".into(),
             Self::RateLimited => "over the message rate".into(),
+            Self::Ended => "ended by the operator".into(),
         }
     }
 }

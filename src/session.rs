@@ -389,4 +389,12 @@ impl Session {
     fn find(&self, uri: &crate::uri::Uri) -> Result<usize, usize> {
         self.bindings.borrow().binary_search_by(|binding| binding.uri.cmp(uri))
     }
+    /// Ends a binding on this side.
+    fn drop_binding(&self, binding: &Rc<Binding>) {
+        if let Ok(at) = self.find(&binding.uri) {
+            self.bindings.borrow_mut().remove(at);
+        }
+        self.outbox.forget(binding);
+        binding.live.set(false);
+    }
 }

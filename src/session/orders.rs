@@ -119,7 +119,7 @@ impl Sessions {
 
     /// The sessions of a page, those that follow included, by number.
     fn page(&self, page: &Page) -> Vec<Rc<Session>> {
-        let mut sessions = self.all(|session| {
+        let is_wanted = |session: &&Rc<Session>| {
             session.closing.get().is_none()
                 && session.id > page.after
                 && match page.which {
@@ -127,7 +127,8 @@ impl Sessions {
                     Which::One(id) => session.id == id,
                     Which::OfAddress(ip) => session.client.ip == ip,
                 }
-        });
+        };
+        let mut sessions: Vec<_> = self.all.borrow().values().filter(is_wanted).cloned().collect();
         sessions.sort_unstable_by_key(|session| session.id);
         sessions
     }

@@ -77,15 +77,6 @@ impl Owner for Session {
 }
 
 impl Session {
-    /// Ends a binding on this side.
-    pub(super) fn drop_binding(&self, binding: &Rc<Binding>) {
-        if let Ok(at) = self.find(&binding.uri) {
-            self.bindings.borrow_mut().remove(at);
-        }
-        self.outbox.forget(binding);
-        binding.live.set(false);
-    }
-
     pub(super) fn send_unbind(&self, binding: &Binding, reason: Reason) {
         self.send(&Outgoing {
             event: Some("unbind"),

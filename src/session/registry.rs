@@ -48,7 +48,7 @@ pub struct Services {
 /// One worker's sockets.
 pub struct Sessions {
     pub(super) services: Services,
-    all: RefCell<HashMap<u64, Rc<Session>>>,
+    pub(super) all: RefCell<HashMap<u64, Rc<Session>>>,
     pub(super) members: Members<Rc<Session>>,
     owed: RefCell<VecDeque<Rc<Session>>>,
     bell: Notify,
@@ -165,15 +165,10 @@ impl Sessions {
     }
 
     fn close_those(&self, wanted: impl Fn(&Session) -> bool) {
-        for session in self.all(wanted) {
+        let sessions: Vec<_> = self.all.borrow().values().cloned().collect();
+        for session in sessions.iter().filter(|session| wanted(session)) {
             session.close(&Close::Unauthorized("logged out"));
         }
-    }
-
-    /// A list, because what is done with them may end them.
-    pub(super) fn all(&self, wanted: impl Fn(&Session) -> bool) -> Vec<Rc<Session>> {
-        let all = self.all.borrow();
-        all.values().filter(|session| wanted(session)).cloned().collect()
     }
 
     /// Closes every socket with 1001, after the answers that it waits for, until all are gone. A socket opened meanwhile is

@@ -12,14 +12,14 @@ use serde_json::Value;
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// The program itself, with a configuration of its own, whose log is JSON.
-pub struct Program {
+pub struct Process {
     child: Child,
     directory: PathBuf,
     log: Receiver<Value>,
     address: SocketAddr,
 }
 
-impl Program {
+impl Process {
     /// `configuration` has the sections besides `[log]`.
     pub fn start(upstream: SocketAddr, configuration: &str) -> Self {
         Self::begin(upstream, configuration, None, &[])
@@ -44,7 +44,7 @@ impl Program {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("program-{}-{number}", std::process::id()));
+            .join(format!("process-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let text = format!(
             "listen = \"127.0.0.1:0\"\nupstream = \"http://{upstream}\"\nworkers = 2\n\
@@ -115,7 +115,7 @@ impl Program {
     }
 }
 
-impl Drop for Program {
+impl Drop for Process {
     fn drop(&mut self) {
         // An error means that it has ended already.
         let _ = self.child.kill();
