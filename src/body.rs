@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
-use crate::downstream::Framing;
+use crate::head::Heads;
 use crate::headers;
 
 /// The least average pace of a client's body over each window, in bytes per second: below it a
@@ -98,11 +98,11 @@ pub enum RequestBody {
 
 impl RequestBody {
     /// Takes a client's body in, unless it has none.
-    pub fn incoming(body: Incoming, limits: Limits, framing: &Arc<Framing>) -> Self {
+    pub fn incoming(body: Incoming, limits: Limits, heads: &Arc<Heads>) -> Self {
         if body.is_end_stream() {
             Self::Empty
         } else {
-            Self::Incoming(Upload::new(body, limits, Arc::clone(framing)))
+            Self::Incoming(Upload::new(body, limits, Arc::clone(heads)))
         }
     }
 
@@ -185,7 +185,7 @@ pub struct Upload {
     pace: Pace,
     progress: Rc<Progress>,
     /// Told when the last of the body has been read.
-    framing: Arc<Framing>,
+    heads: Arc<Heads>,
     hold: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
@@ -196,14 +196,14 @@ impl std::fmt::Debug for Upload {
 }
 
 impl Upload {
-    fn new(inner: Incoming, limits: Limits, framing: Arc<Framing>) -> Self {
+    fn new(inner: Incoming, limits: Limits, heads: Arc<Heads>) -> Self {
         Self {
             inner,
             limits,
             total: 0,
             pace: Pace::new(limits.window),
             progress: Rc::default(),
-            framing,
+            heads,
             hold: None,
         }
     }
@@ -225,7 +225,7 @@ impl Upload {
         self.progress.taken.set(Some(Instant::now()));
         match ready!(polled) {
             None => {
-                self.framing.expect_head();
+                self.heads.expect();
                 Poll::Ready(None)
             }
             Some(Err(error)) => self.fail(fault_of(&error)),
@@ -237,7 +237,7 @@ impl Upload {
                     return self.fail(Fault::TooLarge);
                 }
                 if self.inner.is_end_stream() {
-                    self.framing.expect_head();
+                    self.heads.expect();
                 }
                 Poll::Ready(Some(Ok(headers::only_lawful_trailers(frame))))
             }

@@ -1,28 +1,29 @@
-//! A client's socket as hyper sees it, with the bytes that were read to tell which HTTP it speaks.
+//! A client's socket as hyper sees it: with the bytes that were read to tell which HTTP it speaks,
+//! and with the clocks of clients that are silent or take nothing.
 
-use std::io::{self, BufRead};
-use std::mem::MaybeUninit;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::connections::Slot;
+use crate::head::{Heads, Scan};
 
 /// How an HTTP/2 client begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A whole small request, so that the first one costs no second read.
 const FIRST_READ: usize = 1024;
-/// Most heads in one read.
-const HEAD_READ: usize = 4096;
+/// How long nothing is asked until a connection is kept with as little memory as can be. Short,
+/// because most of what keeps connections open asks nothing; and long enough that whoever asks
+/// one thing after another never pays for it.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// What a client speaks, as far as its first bytes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,72 +32,77 @@ pub enum Speaks {
     Http2,
 }
 
+/// How long a client is waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a head, from its first byte to its last; and for that first byte.
+    pub head: Duration,
+    /// For the client to take any of what is written to it.
+    pub untaken: Duration,
+}
+
 #[derive(Debug)]
 pub struct Downstream {
     tcp: TokioIo<TcpStream>,
     /// Read, and not yet seen by hyper.
     ahead: Bytes,
     slot: Slot,
-    framing: Arc<Framing>,
-    line: LineStart,
+    heads: Arc<Heads>,
+    scan: Scan,
+    silence: Silence,
     stall: Stall,
 }
 
 impl Downstream {
-    /// Reads until the first bytes tell what the client speaks; `None` when it left before.
-    ///
-    /// From then on the client may leave what is written to it untaken for `patience`.
-    pub async fn listen(
-        mut tcp: TcpStream,
-        slot: Slot,
-        patience: Duration,
-    ) -> io::Result<Option<(Speaks, Downstream)>> {
-        let mut ahead = BytesMut::with_capacity(FIRST_READ);
-        loop {
-            if tcp.read_buf(&mut ahead).await? == 0 {
-                return Ok(None);
-            }
-            let common = PREFACE.len().min(ahead.len());
-            let speaks = if ahead[..common] != PREFACE[..common] {
-                Speaks::Http1
-            } else if common == PREFACE.len() {
-                Speaks::Http2
-            } else {
-                continue;
-            };
-            let mut this = Self {
-                tcp: TokioIo::new(tcp),
-                ahead: ahead.freeze(),
-                slot,
-                framing: Arc::default(),
-                line: LineStart::default(),
-                stall: Stall { patience, timer: None },
-            };
-            match speaks {
-                Speaks::Http1 => this.line.scan(&this.ahead, &this.framing),
-                Speaks::Http2 => this.framing.ignore(),
-            }
-            return Ok(Some((speaks, this)));
+    pub fn new(tcp: TcpStream, slot: Slot, patience: Patience) -> Self {
+        Self {
+            tcp: TokioIo::new(tcp),
+            ahead: Bytes::new(),
+            slot,
+            heads: Arc::default(),
+            scan: Scan::default(),
+            silence: Silence { patience: patience.head, since: None, timer: None },
+            stall: Stall { patience: patience.untaken, timer: None },
         }
     }
 
-    pub fn framing(&self) -> Arc<Framing> {
-        Arc::clone(&self.framing)
+    /// Waits until the first bytes tell what the client speaks; `None` when it left before. Until
+    /// something arrives no buffer is held.
+    pub async fn listen(&mut self) -> io::Result<Option<Speaks>> {
+        let mut ahead = BytesMut::from(std::mem::take(&mut self.ahead));
+        loop {
+            if let Some(speaks) = speaks(&ahead) {
+                self.ahead = ahead.freeze();
+                match speaks {
+                    Speaks::Http1 => self.scan.read(&self.ahead, &self.heads),
+                    Speaks::Http2 => self.heads.ignore(),
+                }
+                return Ok(Some(speaks));
+            }
+            self.tcp.inner().readable().await?;
+            ahead.reserve(FIRST_READ);
+            match self.tcp.inner().try_read_buf(&mut ahead) {
+                Ok(0) => return Ok(None),
+                Ok(_) => (),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    /// Reads what may be a head.
-    fn poll_read_head(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let mut head = [MaybeUninit::uninit(); HEAD_READ];
-        let room = HEAD_READ.min(buf.remaining());
-        let mut head = ReadBuf::uninit(&mut head[..room]);
-        ready!(Pin::new(self.tcp.inner_mut()).poll_read(cx, &mut head))?;
-        self.line.scan(head.filled(), &self.framing);
-        buf.put_slice(head.filled());
-        Poll::Ready(Ok(()))
+    /// Goes back to where nothing has been heard, once whoever served the connection has let it go.
+    pub fn rest(self, read_buf: Bytes) -> Self {
+        self.heads.set_idle(false);
+        self.heads.keep_open(false);
+        let (silence, stall) = (
+            Silence { since: None, timer: None, ..self.silence },
+            Stall { timer: None, ..self.stall },
+        );
+        Self { ahead: read_buf, scan: Scan::default(), silence, stall, ..self }
+    }
+
+    pub fn heads(&self) -> Arc<Heads> {
+        Arc::clone(&self.heads)
     }
 
     /// The bare socket, and what was read on it after `read_buf`.
@@ -107,26 +113,46 @@ impl Downstream {
     }
 }
 
+fn speaks(ahead: &[u8]) -> Option<Speaks> {
+    let common = PREFACE.len().min(ahead.len());
+    if ahead[..common] != PREFACE[..common] {
+        Some(Speaks::Http1)
+    } else {
+        (common == PREFACE.len()).then_some(Speaks::Http2)
+    }
+}
+
 impl Read for Downstream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
-            return if self.framing.is_ignored() {
-                Pin::new(&mut self.tcp).poll_read(cx, buf)
-            } else {
-                self.poll_read_head(cx, buf)
-            };
+        let this = &mut *self;
+        if !this.ahead.is_empty() {
+            let count = this.ahead.len().min(buf.remaining());
+            buf.put_slice(&this.ahead[..count]);
+            this.ahead.advance(count);
+            if this.ahead.is_empty() {
+                this.ahead = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
         }
-        let count = self.ahead.len().min(buf.remaining());
-        buf.put_slice(&self.ahead[..count]);
-        self.ahead.advance(count);
-        if self.ahead.is_empty() {
-            self.ahead = Bytes::new();
+        if this.heads.is_ignored() {
+            return Pin::new(&mut this.tcp).poll_read(cx, buf);
         }
-        Poll::Ready(Ok(()))
+        let amid = this.scan.is_amid();
+        let polled = this.scan.poll_read(this.tcp.inner_mut(), cx, buf, &this.heads);
+        if polled.is_ready() {
+            if !(amid && this.scan.is_amid()) {
+                this.silence.since = None;
+            }
+            return polled;
+        }
+        if this.heads.is_answering() {
+            return Poll::Pending;
+        }
+        this.silence.judge(amid, &this.heads, cx)
     }
 }
 
@@ -158,7 +184,44 @@ impl Write for Downstream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.heads.is_kept_open() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+/// How long a client has asked nothing.
+#[derive(Debug)]
+struct Silence {
+    patience: Duration,
+    since: Option<Instant>,
+    /// Set anew only when it is due, so that a request costs a look at the clock and no timer.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Silence {
+    /// Nothing came where a head may come, or `amid` one.
+    fn judge(&mut self, amid: bool, heads: &Heads, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let patience = if amid { self.patience } else { self.patience.min(IDLE) };
+        let deadline = since + patience;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= deadline {
+                break;
+            }
+            timer.as_mut().reset(deadline);
+        }
+        if patience < self.patience {
+            heads.set_idle(true);
+            return Poll::Pending;
+        }
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no request came in time")))
     }
 }
 
@@ -186,117 +249,5 @@ impl Stall {
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")))
-    }
-}
-
-/// Which lengths the head of the request under way declares.
-///
-/// hyper takes `Content-Length` out of a request that has `Transfer-Encoding` as well, so that
-/// nothing behind it can refuse such a request, as RFC 9112 §6.1 lets a server do and as one that
-/// forwards to others should. What a head says is therefore noted as its bytes arrive. A head that
-/// begins amid a read, behind another message, is not looked at: hyper's own reading of it is one
-/// that the upstream cannot take in two ways.
-#[derive(Debug, Default)]
-pub struct Framing {
-    declared: AtomicU8,
-    ignored: AtomicBool,
-}
-
-const CONTENT_LENGTH: u8 = 1;
-const TRANSFER_ENCODING: u8 = 2;
-
-impl Framing {
-    /// Whether the head that has been read declares two lengths; forgets it.
-    pub fn take_two_lengths(&self) -> bool {
-        let declared = self.declared.load(Ordering::Relaxed);
-        self.declared.store(0, Ordering::Relaxed);
-        declared == CONTENT_LENGTH | TRANSFER_ENCODING
-    }
-
-    /// What comes next is no head.
-    pub fn ignore(&self) {
-        self.ignored.store(true, Ordering::Relaxed);
-    }
-
-    /// The next read begins with a head.
-    pub fn expect_head(&self) {
-        self.ignored.store(false, Ordering::Relaxed);
-    }
-
-    fn is_ignored(&self) -> bool {
-        self.ignored.load(Ordering::Relaxed)
-    }
-
-    fn declare(&self, length: u8) {
-        self.declared.store(self.declared.load(Ordering::Relaxed) | length, Ordering::Relaxed);
-    }
-}
-
-/// The start of the line under way, as much of it as the longest name needs.
-#[derive(Debug, Default)]
-struct LineStart {
-    bytes: [u8; b"transfer-encoding".len()],
-    len: usize,
-}
-
-impl LineStart {
-    /// Looks at the lines up to the first empty one.
-    fn scan(&mut self, mut bytes: &[u8], framing: &Framing) {
-        while !bytes.is_empty() {
-            let rest = bytes;
-            let length = bytes.skip_until(b'\n').unwrap_or(rest.len());
-            let line = &rest[..length];
-            let count = line.len().min(self.bytes.len() - self.len);
-            self.bytes[self.len..self.len + count].copy_from_slice(&line[..count]);
-            self.len += count;
-            if line.last() != Some(&b'\n') {
-                return;
-            }
-            let start = &self.bytes[..self.len];
-            self.len = 0;
-            match start {
-                b"\r\n" | b"\n" => return,
-                [b'c' | b'C', ..] if begins(start, b"content-length") => {
-                    framing.declare(CONTENT_LENGTH);
-                }
-                [b't' | b'T', ..] if begins(start, b"transfer-encoding") => {
-                    framing.declare(TRANSFER_ENCODING);
-                }
-                _ => (),
-            }
-        }
-    }
-}
-
-fn begins(line: &[u8], name: &[u8]) -> bool {
-    line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BOTH: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nCONTENT-LENGTH: 3\r\n\
-        Transfer-Encoding: chunked\r\n\r\n";
-
-    #[test]
-    fn two_lengths_are_seen_however_the_head_is_split() {
-        for at in 0..BOTH.len() {
-            let (framing, mut line) = (Framing::default(), LineStart::default());
-            line.scan(&BOTH[..at], &framing);
-            line.scan(&BOTH[at..], &framing);
-            assert!(framing.take_two_lengths(), "split at {at}");
-            assert!(!framing.take_two_lengths());
-        }
-    }
-
-    #[test]
-    fn one_length_and_the_head_of_the_next_message_are_not_two() {
-        let (framing, mut line) = (Framing::default(), LineStart::default());
-        line.scan(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", &framing);
-        assert!(!framing.take_two_lengths());
-        line.scan(b"GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", &framing);
-        line.scan(&[&b"GET / HTTP/1.1\r\n\r\n"[..], BOTH].concat(), &framing);
-        assert!(!framing.take_two_lengths());
     }
 }

@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, Method, Request, Response, Uri, request};
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
@@ -18,12 +19,14 @@ use tokio_util::task::TaskTracker;
 use crate::access::{self, Access};
 use crate::body::Limits;
 use crate::connections::Slot;
-use crate::downstream::{Downstream, Framing};
+use crate::downstream::Downstream;
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
 use crate::gate::Gate;
+use crate::head::Heads;
 use crate::headers::{self, ClientAddress};
 use crate::rejection::Rejection;
 use crate::session::{self, Opening, Sessions};
+use crate::spelling::Spellings;
 use crate::upstream::Tunnel;
 
 /// How long an accepted upgrade may take to be carried out.
@@ -53,7 +56,7 @@ impl Default for Options {
             request_idle: Duration::from_secs(30),
             body_bytes: 0,
             header_bytes: 64 * 1024,
-            headers: 128,
+            headers: 100,
             via: Some("pogo".into()),
             websocket_path: "/".into(),
         }
@@ -65,23 +68,56 @@ impl Default for Options {
 pub struct Peer {
     address: ClientAddress,
     trusted: bool,
-    framing: Arc<Framing>,
+    heads: Arc<Heads>,
 }
 
 impl Peer {
     pub fn new(peer: SocketAddr, gate: &Gate) -> Self {
         let address = ClientAddress::direct(peer);
         let trusted = gate.trusts(address.ip);
-        Self { address, trusted, framing: Arc::default() }
+        Self { address, trusted, heads: Arc::default() }
     }
 
-    /// The same, with the framing of what arrives on the connection.
+    /// The same, with what is known of the heads that arrive on the connection.
     pub(crate) fn on(self, stream: &Downstream) -> Self {
-        Self { framing: stream.framing(), ..self }
+        Self { heads: stream.heads(), ..self }
     }
 
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted
+    }
+}
+
+/// The body of an answer; when hyper lets go of it, it has been sent.
+#[derive(Debug)]
+pub struct Answer {
+    body: access::Body,
+    heads: Arc<Heads>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.heads.set_answering(false);
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -99,6 +135,7 @@ pub struct Gateway {
     exchange: Rc<Exchange>,
     sessions: Rc<Sessions>,
     access: Rc<Access>,
+    spellings: Rc<Spellings>,
     /// Upgrades under way and tunnels.
     tasks: TaskTracker,
 }
@@ -110,6 +147,7 @@ impl Gateway {
         exchange: Rc<Exchange>,
         sessions: Rc<Sessions>,
         access: Rc<Access>,
+        spellings: Rc<Spellings>,
         tasks: TaskTracker,
     ) -> Self {
         Self {
@@ -119,6 +157,7 @@ impl Gateway {
             exchange,
             sessions,
             access,
+            spellings,
             tasks,
         }
     }
@@ -129,7 +168,7 @@ impl Gateway {
         self: Rc<Self>,
         request: Request<Incoming>,
         peer: Rc<Peer>,
-    ) -> impl Future<Output = Result<Response<access::Body>, Infallible>> {
+    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
         let began = self.access.begin();
         let (method, target) = (request.method().clone(), request.uri().clone());
         let headers = request.headers();
@@ -153,15 +192,18 @@ impl Gateway {
                 log(&rejection, &method, &target, &peer);
                 rejection.into_response().map(ResponseBody::from)
             });
-            Ok(self.access.answered(began, &method, &target, response, line))
+            let response = self.access.answered(began, &method, &target, response, line);
+            Ok(response.map(|body| Answer { body, heads: Arc::clone(&peer.heads) }))
         }
     }
 
     fn judge(self: &Rc<Self>, request: Request<Incoming>, peer: &Peer) -> Result<Step, Rejection> {
         let (mut parts, body) = request.into_parts();
-        let two_lengths = peer.framing.take_two_lengths();
+        peer.heads.set_answering(true);
+        let two_lengths = peer.heads.take_two_lengths();
+        let names = peer.heads.take_names();
         if !body.is_end_stream() {
-            peer.framing.ignore();
+            peer.heads.ignore();
         }
         if two_lengths {
             return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
@@ -173,6 +215,9 @@ impl Gateway {
             .spend_http(client.ip)
             .map_err(|wait| Rejection::RateLimited { retry_after: wait.retry })?;
         lawful(&parts)?;
+        if let Some(names) = names {
+            parts.extensions.extend(self.spellings.of(names));
+        }
         if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>()
             && headers::wants_websocket(&parts)
         {
@@ -186,7 +231,7 @@ impl Gateway {
             })));
         }
         self.fits(&parts)?;
-        let body = RequestBody::incoming(body, self.limits, &peer.framing);
+        let body = RequestBody::incoming(body, self.limits, &peer.heads);
         let request = self.exchange.outgoing(Request::from_parts(parts, body), client)?;
         Ok(Step::Forward(Box::new(request)))
     }

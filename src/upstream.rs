@@ -3,6 +3,7 @@
 mod count;
 mod pool;
 mod tee;
+mod wire;
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -17,15 +18,17 @@ use http::{Method, Request, Response};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::body::{Fault, Progress, RequestBody};
+use crate::head::Heads;
 use crate::headers;
+use crate::spelling::Spellings;
 use pool::{Broken, Lease, Live, Permit, Pool};
 pub use tee::Tee;
+use wire::Wire;
 
 /// How long a connection is silent before the kernel asks whether the other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -101,23 +104,24 @@ pub struct Upstream {
     pool: Rc<Pool>,
     /// Connections that were made so far.
     opened: Cell<u64>,
+    spellings: Rc<Spellings>,
 }
 
 impl Upstream {
     /// `workers` is how many share the node's connections.
-    pub fn new(options: Options, workers: usize) -> Self {
+    pub fn new(options: Options, workers: usize, spellings: Rc<Spellings>) -> Self {
         let mut builder = http1::Builder::new();
         builder
             .max_headers(options.headers)
             .max_header_size(options.header_bytes)
             .max_buf_size(options.header_bytes.max(64 * 1024))
             .allow_obsolete_multiline_headers_in_responses(true)
-            .preserve_header_case(true);
+            .title_case_headers(true);
         let share = options.connections.div_ceil(workers.max(1)).max(1);
         let host = HeaderValue::try_from(options.origin.as_str())
             .unwrap_or(HeaderValue::from_static("localhost"));
         let pool = Pool::new(share, options.idle_timeout);
-        Self { options, host, builder, pool, opened: Cell::new(0) }
+        Self { options, host, builder, pool, opened: Cell::new(0), spellings }
     }
 
     /// The name the upstream is known by to a client that named none.
@@ -192,10 +196,11 @@ impl Upstream {
     /// Sends a request to switch protocols, on a connection that serves nothing else.
     pub async fn upgrade(&self, request: Request<RequestBody>) -> Result<Switch, Failure> {
         let permit = self.permit().await?;
-        let stream = self.connect().await?;
+        let wire = Wire::new(self.connect().await?);
+        let heads = wire.heads();
         let (mut sender, connection) = self
             .builder
-            .handshake(TokioIo::new(stream))
+            .handshake(wire)
             .await
             .map_err(|error| Failure::unseen(Kind::Reset(error)))?;
         let driver = Driver(tokio::task::spawn_local(connection.with_upgrades()));
@@ -203,6 +208,7 @@ impl Upstream {
             .await
             .ok_or_else(|| Failure::seen(Kind::ResponseTimeout))?;
         let mut answer = answer.map_err(|error| Failure::seen(kind(error)))?;
+        self.spell(&heads, &mut answer);
         if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             let upgrade = hyper::upgrade::on(&mut answer);
             let head = answer.map(|_| ());
@@ -223,14 +229,23 @@ impl Upstream {
         request: Box<Request<RequestBody>>,
         progress: Option<&Progress>,
     ) -> Result<Response<Incoming>, Attempt> {
-        let answer = within(self.options.response_timeout, progress, live.send(request))
+        let mut answer = within(self.options.response_timeout, progress, live.send(request))
             .await
             .ok_or(Attempt::TimedOut)?
             .map_err(Attempt::Broken)?;
+        self.spell(live.heads(), &mut answer);
         if let Some(progress) = progress {
             progress.answered();
         }
         Ok(answer)
+    }
+
+    /// Has the names of an answer written as they came.
+    fn spell(&self, heads: &Heads, answer: &mut Response<Incoming>) {
+        heads.ignore();
+        if let Some(names) = heads.take_names() {
+            answer.extensions_mut().extend(self.spellings.of(names));
+        }
     }
 
     async fn open(&self) -> Result<Live, Failure> {
@@ -373,9 +388,9 @@ impl Tunnel {
     pub async fn into_socket(self) -> std::io::Result<(TcpStream, Bytes)> {
         let upgraded: Upgraded = self.upgrade.await.map_err(std::io::Error::other)?;
         let parts = upgraded
-            .downcast::<TokioIo<TcpStream>>()
+            .downcast::<Wire>()
             .map_err(|_| std::io::Error::other("not the socket that was connected"))?;
-        Ok((parts.io.into_inner(), parts.read_buf))
+        Ok((parts.io.into_socket(), parts.read_buf))
     }
 }
 

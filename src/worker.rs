@@ -1,15 +1,18 @@
 //! One core: runtime, listener, connections, upstream pool, sockets.
 
+use std::cell::Cell;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -20,11 +23,11 @@ use tokio_util::task::TaskTracker;
 use crate::access::Access;
 use crate::channel;
 use crate::connections::{Connections, Exceeded, Slot};
-use crate::downstream::{Downstream, Speaks};
+use crate::downstream::{Downstream, Patience, Speaks};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
-use crate::gateway::{self, Gateway, Peer};
+use crate::gateway::{self, Answer, Gateway, Peer};
 use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
@@ -33,6 +36,7 @@ use crate::route::Routes;
 use crate::server::Options;
 use crate::session::orders::Order;
 use crate::session::{self, Sessions};
+use crate::spelling::Spellings;
 use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
@@ -51,6 +55,8 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 const STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// hyper's own limit, which costs nothing; any other takes memory for each request.
+const HEADERS_BY_DEFAULT: usize = 100;
 /// How often a silent HTTP/2 client is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -137,6 +143,8 @@ struct Worker {
     shared: Arc<Shared>,
     /// The worker's own, so that its connections share no lock with another's.
     drain: CancellationToken,
+    /// Set before `drain` is cancelled, and cheaper to ask.
+    draining: Cell<bool>,
     http1: http1::Builder,
     http2: http2::Builder<Local>,
     upstream: Rc<Upstream>,
@@ -152,7 +160,9 @@ impl Worker {
     fn new(number: usize, shared: Arc<Shared>) -> Rc<Self> {
         let options = &shared.options;
         let tasks = TaskTracker::new();
-        let upstream = Rc::new(Upstream::new(options.upstream.clone(), shared.workers));
+        let spellings = Rc::new(Spellings::default());
+        let upstream =
+            Rc::new(Upstream::new(options.upstream.clone(), shared.workers, Rc::clone(&spellings)));
         let via = options.gateway.via.as_deref().and_then(Via::new);
         let hub = Hub::new(
             number,
@@ -197,13 +207,15 @@ impl Worker {
             exchange,
             Rc::clone(&sessions),
             Rc::clone(&access),
+            spellings,
             tasks.clone(),
         ));
         let (http1, http2) = (http1_builder(&options.gateway), http2_builder(&options.gateway));
-        let drain = shared.drain.child_token();
+        let (drain, draining) = (CancellationToken::new(), Cell::new(false));
         Rc::new(Self {
             shared,
             drain,
+            draining,
             http1,
             http2,
             upstream,
@@ -216,11 +228,15 @@ impl Worker {
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
-        let drain = self.drain.clone();
+        let drain = self.shared.drain.clone();
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = drain.cancelled() => return,
+                () = drain.cancelled() => {
+                    self.draining.set(true);
+                    self.drain.cancel();
+                    return;
+                }
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -258,54 +274,117 @@ impl Worker {
     async fn converse(&self, stream: TcpStream, slot: Slot, peer: Peer) -> Result<(), Ended> {
         stream.set_nodelay(true)?;
         let options = &self.shared.options.gateway;
-        let first_bytes = Downstream::listen(stream, slot, options.request_idle);
-        let mut first_bytes =
-            std::pin::pin!(tokio::time::timeout(options.header_read, first_bytes));
-        let heard = tokio::select! {
-            biased;
-            heard = first_bytes.as_mut() => heard,
-            () = self.drain.cancelled() => {
-                match tokio::time::timeout(LAST_WORD, first_bytes).await {
-                    Ok(heard) => heard,
-                    Err(_) => return Ok(()),
-                }
-            }
-        };
-        let heard = heard.map_err(|_| Ended::Silent)??;
-        let Some((speaks, stream)) = heard else {
-            return Ok(());
-        };
-        let peer = match speaks {
-            Speaks::Http1 => peer.on(&stream),
-            Speaks::Http2 => peer,
-        };
-        let (gateway, peer) = (Rc::clone(&self.gateway), Rc::new(peer));
-        let service = service_fn(move |request: http::Request<Incoming>| {
-            Rc::clone(&gateway).serve(request, Rc::clone(&peer))
-        });
-        match speaks {
-            Speaks::Http1 => {
-                let connection = self.http1.serve_connection(stream, service).with_upgrades();
-                let mut connection = std::pin::pin!(connection);
-                tokio::select! {
+        let patience = Patience { head: options.header_read, untaken: options.request_idle };
+        let mut stream = Downstream::new(stream, slot, patience);
+        let peer = Rc::new(peer.on(&stream));
+        let mut begun = false;
+        loop {
+            let speaks = {
+                let first_bytes = tokio::time::timeout(options.header_read, stream.listen());
+                let mut first_bytes = std::pin::pin!(first_bytes);
+                let heard = tokio::select! {
                     biased;
-                    ended = connection.as_mut() => return ended.map_err(Ended::Http),
-                    () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+                    heard = first_bytes.as_mut() => heard,
+                    () = self.drain.cancelled() => {
+                        if begun {
+                            return Ok(());
+                        }
+                        match tokio::time::timeout(LAST_WORD, first_bytes).await {
+                            Ok(heard) => heard,
+                            Err(_) => return Ok(()),
+                        }
+                    }
+                };
+                heard.map_err(|_| Ended::Silent)??
+            };
+            match speaks {
+                None => return Ok(()),
+                Some(Speaks::Http2) if !begun => {
+                    return Box::pin(self.speak_http2(stream, peer)).await;
                 }
-                connection.await.map_err(Ended::Http)
+                Some(Speaks::Http1 | Speaks::Http2) => begun = true,
             }
-            Speaks::Http2 => {
-                let connection = self.http2.serve_connection(stream, service);
-                let mut connection = std::pin::pin!(connection);
-                tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => return ended.map_err(Ended::Http),
-                    () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
-                }
-                connection.await.map_err(Ended::Http)
+            // In a box of its own, so that an idle connection does not keep the room for it.
+            match Box::pin(self.speak_http1(stream, Rc::clone(&peer))).await? {
+                Some(idle) => stream = idle,
+                None => return Ok(()),
             }
         }
     }
+
+    /// Returns the stream when nothing has been asked for a while.
+    async fn speak_http1(
+        &self,
+        stream: Downstream,
+        peer: Rc<Peer>,
+    ) -> Result<Option<Downstream>, Ended> {
+        let heads = stream.heads();
+        let connection =
+            self.http1.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
+        let mut connection = connection.with_upgrades();
+        let mut drain = std::pin::pin!(self.drain.cancelled());
+        let (mut registered, mut resting, mut draining) = (false, false, false);
+        std::future::poll_fn(|cx| {
+            // What has come is read before the connection is told to end.
+            if !registered && self.draining.get() {
+                let polled = Pin::new(&mut connection).poll(cx);
+                if polled.is_ready() {
+                    return polled;
+                }
+            }
+            // Asking a token takes a lock, so it is asked only when it has been cancelled.
+            if !draining && (!registered || self.draining.get()) {
+                registered = true;
+                draining = drain.as_mut().poll(cx).is_ready();
+                if draining {
+                    heads.keep_open(false);
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+            let polled = Pin::new(&mut connection).poll(cx);
+            if polled.is_ready() || draining || resting || !heads.is_idle() {
+                return polled;
+            }
+            // An idle connection ends at once. Were it not idle, it would end after its answer.
+            resting = true;
+            heads.keep_open(true);
+            Pin::new(&mut connection).graceful_shutdown();
+            Pin::new(&mut connection).poll(cx)
+        })
+        .await
+        .map_err(Ended::Http)?;
+        if !resting || draining {
+            return Ok(None);
+        }
+        Ok(connection.into_parts().map(|parts| parts.io.rest(parts.read_buf)))
+    }
+
+    async fn speak_http2(&self, stream: Downstream, peer: Rc<Peer>) -> Result<(), Ended> {
+        let connection =
+            self.http2.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return ended.map_err(Ended::Http),
+            () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.map_err(Ended::Http)
+    }
+}
+
+/// What answers the requests of one connection.
+fn service(
+    gateway: Rc<Gateway>,
+    peer: Rc<Peer>,
+) -> impl Service<
+    http::Request<Incoming>,
+    Response = http::Response<Answer>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<http::Response<Answer>, Infallible>>,
+> {
+    service_fn(move |request: http::Request<Incoming>| {
+        Rc::clone(&gateway).serve(request, Rc::clone(&peer))
+    })
 }
 
 /// Why a connection ended otherwise than by agreement.
@@ -336,15 +415,15 @@ impl std::fmt::Display for Ended {
 fn http1_builder(options: &gateway::Options) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_read)
-        .max_headers(options.headers)
         .max_header_size(options.header_bytes)
         .max_buf_size(options.header_bytes.max(64 * 1024))
         .half_close(false)
         .keep_alive(true)
         .writev(true)
-        .preserve_header_case(true);
+        .title_case_headers(true);
+    if options.headers != HEADERS_BY_DEFAULT {
+        builder.max_headers(options.headers);
+    }
     builder
 }
 

@@ -100,7 +100,7 @@ impl Default for Limits {
             connections: 16_384,
             connections_per_address: 0,
             header_bytes: Size::kib(64),
-            headers: 128,
+            headers: 100,
             body_bytes: Size(0),
             upstream_connections: 256,
         }

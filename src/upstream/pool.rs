@@ -8,18 +8,20 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::wire::Wire;
 use crate::body::RequestBody;
+use crate::head::Heads;
 
 /// How many requests may wait for each connection that there may be.
 const WAITING_PER_CONNECTION: usize = 8;
@@ -171,8 +173,9 @@ impl Lease {
 #[derive(Debug)]
 pub(super) struct Live {
     sender: SendRequest<RequestBody>,
+    heads: Arc<Heads>,
     /// None once it has ended: a request that hyper still holds is given back when it is dropped.
-    connection: Option<Box<http1::Connection<TokioIo<TcpStream>, RequestBody>>>,
+    connection: Option<Box<http1::Connection<Wire, RequestBody>>>,
     /// It ended amid the head of an answer.
     heard: bool,
     idle_since: Instant,
@@ -193,9 +196,12 @@ impl Live {
         builder: &http1::Builder,
         stream: TcpStream,
     ) -> hyper::Result<Self> {
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let wire = Wire::new(stream);
+        let heads = wire.heads();
+        let (sender, connection) = builder.handshake(wire).await?;
         Ok(Self {
             sender,
+            heads,
             connection: Some(Box::new(connection)),
             heard: false,
             idle_since: Instant::now(),
@@ -208,6 +214,7 @@ impl Live {
         &mut self,
         request: Box<Request<RequestBody>>,
     ) -> Result<Response<Incoming>, Box<Broken>> {
+        self.heads.expect();
         let answer = self.sender.try_send_request(*request);
         let mut answer = std::pin::pin!(answer);
         let result = std::future::poll_fn(|cx| {
@@ -228,6 +235,10 @@ impl Live {
         {
             self.heard = !connection.into_parts().read_buf.is_empty();
         }
+    }
+
+    pub(super) fn heads(&self) -> &Heads {
+        &self.heads
     }
 
     /// After a failure: whether the upstream had begun to answer.

@@ -1,0 +1,302 @@
+//! What a head says of its own form, noted as its bytes arrive, because hyper keeps none of it.
+//!
+//! hyper takes `Content-Length` out of a request that has `Transfer-Encoding` as well, so that
+//! nothing behind it can refuse such a request, as RFC 9112 §6.1 lets a server do and as one that
+//! forwards to others should. And it lower-cases the names of fields; asked to remember how they
+//! were spelled it does so at the cost of a second map for every message, although nearly all are
+//! spelled alike ([`crate::spelling`]).
+//!
+//! A head that begins amid a read, behind another message, is not looked at: hyper's own reading
+//! of it is one that the upstream cannot take in two ways, and its names are sent in Title-Case.
+
+use std::io::{self, BufRead};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::ReadBufCursor;
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// The longest line of which more than its first bytes is looked at when it comes in parts, and
+/// the most names of one head that are kept as they were spelled, in bytes.
+const KEPT: usize = 8 * 1024;
+
+/// Most of a message in one read that is looked at.
+const READ: usize = 8 * 1024;
+
+const CONTENT_LENGTH: u8 = 1;
+const TRANSFER_ENCODING: u8 = 2;
+
+/// What is known of the heads on one connection. Its reader notes it; who serves it takes it.
+///
+/// The atomics are there because hyper wants sockets to be `Send`; a connection has one thread.
+#[derive(Debug, Default)]
+pub struct Heads {
+    declared: AtomicU8,
+    /// What arrives is no head.
+    ignored: AtomicBool,
+    /// A message is being answered, so whoever is silent is not waited for.
+    answering: AtomicBool,
+    /// Nothing has been asked for a while.
+    idle: AtomicBool,
+    /// The connection is served no more, and yet stays open.
+    kept_open: AtomicBool,
+    respelled: AtomicBool,
+    names: Mutex<Vec<u8>>,
+}
+
+impl Heads {
+    /// Whether the head that has been read declares two lengths; forgets it.
+    pub fn take_two_lengths(&self) -> bool {
+        let declared = self.declared.load(Ordering::Relaxed);
+        self.declared.store(0, Ordering::Relaxed);
+        declared == CONTENT_LENGTH | TRANSFER_ENCODING
+    }
+
+    /// The names that are not in Title-Case, as they were spelled and in their order, a line each.
+    pub fn take_names(&self) -> Option<Vec<u8>> {
+        if !self.respelled.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.respelled.store(false, Ordering::Relaxed);
+        Some(std::mem::take(&mut *self.names.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// What comes next is no head.
+    pub fn ignore(&self) {
+        self.ignored.store(true, Ordering::Relaxed);
+    }
+
+    /// The next read begins with a head.
+    pub fn expect(&self) {
+        self.ignored.store(false, Ordering::Relaxed);
+    }
+
+    pub fn is_ignored(&self) -> bool {
+        self.ignored.load(Ordering::Relaxed)
+    }
+
+    pub fn set_answering(&self, answering: bool) {
+        self.answering.store(answering, Ordering::Relaxed);
+    }
+
+    pub fn is_answering(&self) -> bool {
+        self.answering.load(Ordering::Relaxed)
+    }
+
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Relaxed);
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::Relaxed)
+    }
+
+    pub fn keep_open(&self, kept_open: bool) {
+        self.kept_open.store(kept_open, Ordering::Relaxed);
+    }
+
+    pub fn is_kept_open(&self) -> bool {
+        self.kept_open.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, line: &[u8]) {
+        let Some((name, title_case)) = name_of(line) else { return };
+        match name {
+            [b'c' | b'C', ..] if name.eq_ignore_ascii_case(b"content-length") => {
+                self.declare(CONTENT_LENGTH);
+            }
+            [b't' | b'T', ..] if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                self.declare(TRANSFER_ENCODING);
+            }
+            _ => (),
+        }
+        if !title_case {
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            if names.len() + name.len() < KEPT {
+                names.extend_from_slice(name);
+                names.push(b'\n');
+                self.respelled.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn declare(&self, length: u8) {
+        self.declared.store(self.declared.load(Ordering::Relaxed) | length, Ordering::Relaxed);
+    }
+}
+
+/// Divides what arrives into lines, up to the end of the head.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// The line under way, when its end has not come yet. It holds no memory between heads.
+    begun: Vec<u8>,
+    /// Some of a head has come, and not its end.
+    amid: bool,
+}
+
+impl Scan {
+    /// Reads what may begin with a head, and looks at it on the way.
+    pub fn poll_read<T: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+        heads: &Heads,
+    ) -> Poll<io::Result<()>> {
+        let mut bytes = [MaybeUninit::uninit(); READ];
+        let room = READ.min(buf.remaining());
+        let mut bytes = ReadBuf::uninit(&mut bytes[..room]);
+        ready!(Pin::new(io).poll_read(cx, &mut bytes))?;
+        self.read(bytes.filled(), heads);
+        buf.put_slice(bytes.filled());
+        Poll::Ready(Ok(()))
+    }
+
+    /// Looks at the lines up to the first empty one.
+    pub fn read(&mut self, mut bytes: &[u8], heads: &Heads) {
+        while !bytes.is_empty() {
+            let rest = bytes;
+            let length = bytes.skip_until(b'\n').unwrap_or(rest.len());
+            let Some(line) = rest[..length].strip_suffix(b"\n") else {
+                let room = KEPT.saturating_sub(self.begun.len()).min(length);
+                self.begun.extend_from_slice(&rest[..room]);
+                self.amid = true;
+                return;
+            };
+            let is_empty = |line: &[u8]| line.is_empty() || line == b"\r";
+            let over = if self.begun.is_empty() {
+                heads.note(line);
+                is_empty(line)
+            } else {
+                let mut begun = std::mem::take(&mut self.begun);
+                begun.extend_from_slice(&line[..line.len().min(KEPT)]);
+                heads.note(&begun);
+                is_empty(&begun)
+            };
+            if over {
+                // Empty lines before a head are not its end (RFC 9112 §2.2), nor is it noticed if
+                // they are taken for it: what is asked is who is waited for.
+                self.amid = false;
+                return;
+            }
+            self.amid = true;
+        }
+    }
+
+    /// Whether a head has begun and its end has not come.
+    pub fn is_amid(&self) -> bool {
+        self.amid
+    }
+}
+
+/// The name in `name: value`, and whether hyper would spell it so by itself: a capital at the
+/// start and behind each hyphen. The first line of a head has none: a blank stands before any colon.
+fn name_of(line: &[u8]) -> Option<(&[u8], bool)> {
+    let (mut before, mut title_case) = (b'-', true);
+    for (at, &byte) in line.iter().enumerate() {
+        let kind = KINDS[usize::from(byte)];
+        if kind == Kind::NotToken {
+            return (byte == b':' && at > 0).then(|| (&line[..at], title_case));
+        }
+        let wrong = if before == b'-' { Kind::Lower } else { Kind::Upper };
+        title_case &= kind != wrong;
+        before = byte;
+    }
+    None
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    NotToken,
+    Lower,
+    Upper,
+    Other,
+}
+
+/// What may stand in a name (RFC 9110 §5.6.2). A table, because every byte of every name is
+/// looked up.
+const KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::NotToken; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        kinds[byte as usize] = match byte {
+            b'a'..=b'z' => Kind::Lower,
+            b'A'..=b'Z' => Kind::Upper,
+            b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' => Kind::Other,
+            b'^' | b'_' | b'`' | b'|' | b'~' => Kind::Other,
+            _ => Kind::NotToken,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nCONTENT-LENGTH: 3\r\nx-a: 1\r\n\
+        Transfer-Encoding: chunked\r\nETag: \"x\"\r\n\r\n";
+
+    #[test]
+    fn two_lengths_and_spelling_are_seen_however_the_head_is_split() {
+        for at in 0..BOTH.len() {
+            let (heads, mut scan) = (Heads::default(), Scan::default());
+            scan.read(&BOTH[..at], &heads);
+            assert_eq!(scan.is_amid(), at > 0);
+            scan.read(&BOTH[at..], &heads);
+            assert!(!scan.is_amid());
+            assert!(heads.take_two_lengths(), "split at {at}");
+            assert!(!heads.take_two_lengths());
+            assert_eq!(heads.take_names().unwrap(), b"CONTENT-LENGTH\nx-a\nETag\n");
+            assert_eq!(heads.take_names(), None);
+        }
+    }
+
+    #[test]
+    fn one_length_and_the_head_of_the_next_message_are_not_two() {
+        let (heads, mut scan) = (Heads::default(), Scan::default());
+        scan.read(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", &heads);
+        assert!(!heads.take_two_lengths());
+        scan.read(b"GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", &heads);
+        scan.read(&[&b"GET / HTTP/1.1\r\n\r\n"[..], BOTH].concat(), &heads);
+        assert!(!heads.take_two_lengths());
+        assert_eq!(heads.take_names(), None);
+    }
+
+    #[test]
+    fn what_is_not_a_field_has_no_name() {
+        for line in
+            [&b"GET http://a/ HTTP/1.1"[..], b"HTTP/1.1 200 OK: fine", b" folded: 1", b": 1"]
+        {
+            assert_eq!(name_of(line), None, "{line:?}");
+        }
+        assert_eq!(name_of(b"x-a:1"), Some((&b"x-a"[..], false)));
+    }
+
+    #[test]
+    fn an_endless_line_is_not_kept() {
+        let (heads, mut scan) = (Heads::default(), Scan::default());
+        for _ in 0..100 {
+            scan.read(&[b'a'; 1000], &heads);
+        }
+        assert!(scan.begun.len() <= KEPT);
+        for _ in 0..10_000 {
+            heads.note(b"etag: 1");
+        }
+        assert!(heads.take_names().unwrap().len() <= KEPT);
+    }
+
+    #[test]
+    fn title_case_is_what_hyper_writes() {
+        for name in ["Host", "X-Forwarded-For", "X-1a", "-A", "A--B", "1"] {
+            assert!(name_of(format!("{name}:").as_bytes()).unwrap().1, "{name}");
+        }
+        for name in ["host", "ETag", "X-forwarded-For", "WWW-Authenticate", "X-A-b"] {
+            assert!(!name_of(format!("{name}:").as_bytes()).unwrap().1, "{name}");
+        }
+    }
+}
