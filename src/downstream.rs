@@ -20,11 +20,6 @@ use crate::head::{Heads, Scan};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A whole small request, so that the first one costs no second read.
 const FIRST_READ: usize = 1024;
-/// How long nothing is asked until a connection is kept with as little memory as can be. Short,
-/// because most of what keeps connections open asks nothing; and long enough that whoever asks
-/// one thing after another never pays for it.
-const IDLE: Duration = Duration::from_secs(1);
-
 /// What a client speaks, as far as its first bytes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speaks {
@@ -37,6 +32,8 @@ pub enum Speaks {
 pub struct Patience {
     /// For a head, from its first byte to its last; and for that first byte.
     pub head: Duration,
+    /// For that first byte, until the connection is better kept without buffers.
+    pub rest: Duration,
     /// For the client to take any of what is written to it.
     pub untaken: Duration,
 }
@@ -61,7 +58,7 @@ impl Downstream {
             slot,
             heads: Arc::default(),
             scan: Scan::default(),
-            silence: Silence { patience: patience.head, since: None, timer: None },
+            silence: Silence { head: patience.head, rest: patience.rest, since: None, timer: None },
             stall: Stall { patience: patience.untaken, timer: None },
         }
     }
@@ -91,14 +88,21 @@ impl Downstream {
     }
 
     /// Goes back to where nothing has been heard, once whoever served the connection has let it go.
-    pub fn rest(self, read_buf: Bytes) -> Self {
+    pub fn rest(self, read_buf: &[u8]) -> Self {
         self.heads.set_idle(false);
         self.heads.keep_open(false);
         let (silence, stall) = (
             Silence { since: None, timer: None, ..self.silence },
             Stall { timer: None, ..self.stall },
         );
-        Self { ahead: read_buf, scan: Scan::default(), silence, stall, ..self }
+        // Copied, because an empty `Bytes` of hyper's can hold all of its buffer.
+        Self {
+            ahead: Bytes::copy_from_slice(read_buf),
+            scan: Scan::default(),
+            silence,
+            stall,
+            ..self
+        }
     }
 
     pub fn heads(&self) -> Arc<Heads> {
@@ -194,7 +198,8 @@ impl Write for Downstream {
 /// How long a client has asked nothing.
 #[derive(Debug)]
 struct Silence {
-    patience: Duration,
+    head: Duration,
+    rest: Duration,
     since: Option<Instant>,
     /// Set anew only when it is due, so that a request costs a look at the clock and no timer.
     timer: Option<Pin<Box<Sleep>>>,
@@ -204,7 +209,7 @@ impl Silence {
     /// Nothing came where a head may come, or `amid` one.
     fn judge(&mut self, amid: bool, heads: &Heads, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let patience = if amid { self.patience } else { self.patience.min(IDLE) };
+        let patience = if amid { self.head } else { self.head.min(self.rest) };
         let deadline = since + patience;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if timer.deadline() > deadline {
@@ -217,7 +222,7 @@ impl Silence {
             }
             timer.as_mut().reset(deadline);
         }
-        if patience < self.patience {
+        if patience < self.head {
             heads.set_idle(true);
             return Poll::Pending;
         }

@@ -36,6 +36,9 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// For a request's head; and for the wait between two requests.
     pub header_read: Duration,
+    /// How long nothing is asked on a connection until it is kept with as little memory as can be.
+    /// Long enough that whoever asks one thing after another never pays for it.
+    pub rest_after: Duration,
     /// The window over which a body must keep a least pace of 8 bytes per second; and how long a
     /// client may take nothing of an answer.
     pub request_idle: Duration,
@@ -53,6 +56,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             header_read: Duration::from_secs(30),
+            rest_after: Duration::from_secs(1),
             request_idle: Duration::from_secs(30),
             body_bytes: 0,
             header_bytes: 64 * 1024,

@@ -411,6 +411,8 @@ fn forwarded(
     client: &ClientAddress,
     host: Option<HeaderValue>,
 ) {
+    // Room for all that is added here and for Via, so that the map grows once.
+    headers.reserve(4);
     headers.insert(X_FORWARDED_FOR, client.forwarded_for.clone());
     if client.trusted {
         headers.entry(X_FORWARDED_PROTO).or_insert(HTTP);

@@ -274,7 +274,11 @@ impl Worker {
     async fn converse(&self, stream: TcpStream, slot: Slot, peer: Peer) -> Result<(), Ended> {
         stream.set_nodelay(true)?;
         let options = &self.shared.options.gateway;
-        let patience = Patience { head: options.header_read, untaken: options.request_idle };
+        let patience = Patience {
+            head: options.header_read,
+            rest: options.rest_after,
+            untaken: options.request_idle,
+        };
         let mut stream = Downstream::new(stream, slot, patience);
         let peer = Rc::new(peer.on(&stream));
         let mut begun = false;
@@ -356,7 +360,7 @@ impl Worker {
         if !resting || draining {
             return Ok(None);
         }
-        Ok(connection.into_parts().map(|parts| parts.io.rest(parts.read_buf)))
+        Ok(connection.into_parts().map(|parts| parts.io.rest(&parts.read_buf)))
     }
 
     async fn speak_http2(&self, stream: Downstream, peer: Rc<Peer>) -> Result<(), Ended> {

@@ -48,6 +48,7 @@ fn gateway(config: &Config) -> gateway::Options {
         headers: config.limits.headers,
         via: Some(config.via.0.clone()).filter(|via| !via.is_empty()),
         websocket_path: config.websocket.path.0.clone(),
+        ..gateway::Options::default()
     }
 }
 

@@ -39,6 +39,7 @@ mod refetch;
 mod refusals;
 mod rest;
 mod restart;
+mod resting;
 mod route_rate;
 mod routes;
 mod seed;
