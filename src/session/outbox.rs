@@ -28,7 +28,7 @@ pub(super) struct Outbox {
     queue: RefCell<VecDeque<Queued>>,
     bytes: Cell<usize>,
     channel_events: Cell<usize>,
-    ready: RefCell<VecDeque<Rc<Binding>>>,
+    ready: RefCell<Ready>,
     lost: RefCell<Vec<(Arc<str>, u64)>>,
     /// States made into frames, and not counted yet.
     pub(super) shown: Cell<u64>,
@@ -36,6 +36,40 @@ pub(super) struct Outbox {
     pub(super) blocked: Cell<bool>,
     /// Queued at the worker's flusher.
     pub(super) owed: Cell<bool>,
+}
+
+/// Bindings whose latest state the client lacks, each once and in their order. The first needs no
+/// memory: of most sockets there is never another.
+#[derive(Default)]
+struct Ready {
+    first: Option<Rc<Binding>>,
+    others: VecDeque<Rc<Binding>>,
+}
+
+impl Ready {
+    fn push(&mut self, binding: Rc<Binding>) {
+        if self.first.is_none() {
+            self.first = Some(binding);
+        } else {
+            self.others.push_back(binding);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Rc<Binding>> {
+        let next = std::mem::replace(&mut self.first, self.others.pop_front());
+        if self.others.is_empty() && self.others.capacity() > 0 {
+            self.others = VecDeque::new();
+        }
+        next
+    }
+
+    fn remove(&mut self, binding: &Rc<Binding>) {
+        if self.first.as_ref().is_some_and(|first| Rc::ptr_eq(first, binding)) {
+            self.pop();
+        } else {
+            self.others.retain(|other| !Rc::ptr_eq(other, binding));
+        }
+    }
 }
 
 struct Queued {
@@ -77,19 +111,19 @@ impl Outbox {
 
     pub(super) fn mark_ready(&self, binding: &Rc<Binding>) {
         if !binding.ready.replace(true) {
-            self.ready.borrow_mut().push_back(Rc::clone(binding));
+            self.ready.borrow_mut().push(Rc::clone(binding));
         }
     }
 
     pub(super) fn forget(&self, binding: &Rc<Binding>) {
         if binding.ready.replace(false) {
-            self.ready.borrow_mut().retain(|other| !Rc::ptr_eq(other, binding));
+            self.ready.borrow_mut().remove(binding);
         }
     }
 
     /// Drops everything that has not begun to be sent.
     pub(super) fn clear(&self) {
-        self.ready.borrow_mut().clear();
+        self.ready.take();
         self.lost.borrow_mut().clear();
     }
 
@@ -99,11 +133,14 @@ impl Outbox {
 
     /// Writes until all is sent or the socket takes no more.
     pub(super) fn flush(&self, stream: &TcpStream) -> io::Result<()> {
+        if self.flush_only(stream)? {
+            return Ok(());
+        }
         loop {
             self.fill();
             if self.queue.borrow().is_empty() {
                 self.blocked.set(false);
-                self.shrink();
+                *self.queue.borrow_mut() = VecDeque::new();
                 return Ok(());
             }
             let written = {
@@ -132,6 +169,38 @@ impl Outbox {
         }
     }
 
+    /// Writes the one frame that is owed, if it is just one: most of what a fan-out sends goes this
+    /// way, and past the queue. True when nothing is owed any more.
+    fn flush_only(&self, stream: &TcpStream) -> io::Result<bool> {
+        if !self.queue.borrow().is_empty() || !self.lost.borrow().is_empty() {
+            return Ok(false);
+        }
+        let Some(binding) = self.ready.borrow_mut().pop() else { return Ok(false) };
+        binding.ready.set(false);
+        let (state, notice) = self.show(&binding);
+        let (Some(frame), None) = (&state, &notice) else {
+            state.into_iter().chain(notice).for_each(|frame| self.push(frame));
+            return Ok(false);
+        };
+        match stream.try_write(frame) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                if count < frame.len() {
+                    self.push(frame.slice(count..));
+                    return Ok(false);
+                }
+                self.blocked.set(false);
+                Ok(self.ready.borrow().first.is_none())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.push(frame.clone());
+                self.blocked.set(true);
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn enqueue(&self, frame: Bytes, of_channel: bool) {
         self.bytes.set(self.bytes.get() + frame.len());
         self.queue.borrow_mut().push_back(Queued { frame, of_channel });
@@ -156,16 +225,22 @@ impl Outbox {
     /// Turns ready bindings into frames, as far ahead as one write takes.
     fn fill(&self) {
         while self.queue.borrow().len() < BATCH && self.bytes.get() < AHEAD {
-            let Some(binding) = self.ready.borrow_mut().pop_front() else { break };
+            let Some(binding) = self.ready.borrow_mut().pop() else { break };
             binding.ready.set(false);
-            for frame in frames_of(&binding) {
-                self.shown.set(self.shown.get() + 1);
-                self.push(frame);
-            }
+            let (state, notice) = self.show(&binding);
+            state.into_iter().chain(notice).for_each(|frame| self.push(frame));
         }
         if self.queue.borrow().is_empty() {
             self.report_lost();
         }
+    }
+
+    /// Makes the frames that a binding is owed, and counts them.
+    fn show(&self, binding: &Binding) -> (Option<Bytes>, Option<Bytes>) {
+        let (state, notice) = frames_of(binding);
+        let count = u64::from(state.is_some()) + u64::from(notice.is_some());
+        self.shown.set(self.shown.get() + count);
+        (state, notice)
     }
 
     fn report_lost(&self) {
@@ -179,38 +254,30 @@ impl Outbox {
             self.push(codec::encode(&message));
         }
     }
-
-    fn shrink(&self) {
-        *self.queue.borrow_mut() = VecDeque::new();
-        let mut ready = self.ready.borrow_mut();
-        if ready.is_empty() {
-            *ready = VecDeque::new();
-        }
-    }
 }
 
-/// What brings the client from what it holds to the latest; nothing when it is there.
-fn frames_of(binding: &Binding) -> Vec<Bytes> {
-    let mut frames = Vec::new();
+/// What brings the client from what it holds to the latest, and what it has to know of that; nothing
+/// when it is there.
+fn frames_of(binding: &Binding) -> (Option<Bytes>, Option<Bytes>) {
     let Some((state, stale)) = binding.latest().filter(|_| binding.live.get()) else {
-        return frames;
+        return (None, None);
     };
     let is_new = binding.held.borrow().as_deref() != Some(&*state.version);
-    if is_new {
+    let frame = is_new.then(|| {
         binding.held.replace(Some(Arc::clone(&state.version)));
-        frames.push(state_frame(&state, binding));
-    }
+        state_frame(&state, binding)
+    });
     let event = match (binding.told_stale.replace(stale), stale) {
         (false, true) => "stale",
         (true, false) if !is_new => "fresh",
-        _ => return frames,
+        _ => return (frame, None),
     };
-    frames.push(codec::encode(&Outgoing {
+    let notice = codec::encode(&Outgoing {
         event: Some(event),
         uri: Some(binding.name()),
         ..Outgoing::default()
-    }));
-    frames
+    });
+    (frame, Some(notice))
 }
 
 fn state_frame(state: &State, binding: &Binding) -> Bytes {

@@ -1,6 +1,8 @@
 //! A connection on which nothing is asked rests: it holds no buffers, and nobody can tell.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::harness::{Pogo, Upstream, Wire};
 
