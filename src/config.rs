@@ -10,6 +10,7 @@
 mod check;
 mod document;
 mod fault;
+mod gate;
 mod options;
 mod sections;
 mod words;

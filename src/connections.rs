@@ -23,6 +23,27 @@ struct Open {
     by_address: HashMap<IpAddr, usize>,
 }
 
+impl Open {
+    /// 0 is no limit.
+    fn add(&mut self, address: IpAddr, limit: usize) -> Result<(), Exceeded> {
+        let count = self.by_address.entry(address).or_default();
+        if limit > 0 && *count >= limit {
+            return Err(Exceeded::Address);
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    fn remove(&mut self, address: IpAddr) {
+        if let Some(count) = self.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
+
 /// Which limit a new connection would break.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exceeded {
@@ -44,16 +65,12 @@ impl Connections {
         if self.0.limit > 0 && open.total >= self.0.limit {
             return Err(Exceeded::Total);
         }
-        let limit = if exempt { 0 } else { self.0.limit_per_address };
-        let count = open.by_address.entry(address).or_default();
-        if limit > 0 && *count >= limit {
-            return Err(Exceeded::Address);
-        }
-        *count += 1;
+        open.add(address, if exempt { 0 } else { self.0.limit_per_address })?;
         open.total += 1;
         Ok(Slot { counts: Arc::clone(&self.0), address })
     }
 
+    /// How many connections there are.
     pub fn total(&self) -> usize {
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner).total
     }
@@ -66,16 +83,23 @@ pub struct Slot {
     address: IpAddr,
 }
 
+impl Slot {
+    /// Counts the connection as one from `address`, for whom its other end forwards.
+    pub fn move_to(&mut self, address: IpAddr, exempt: bool) -> Result<(), Exceeded> {
+        let address = one_customer(address);
+        let mut open = self.counts.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.add(address, if exempt { 0 } else { self.counts.limit_per_address })?;
+        open.remove(self.address);
+        self.address = address;
+        Ok(())
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut open = self.counts.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
-        if let Some(count) = open.by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                open.by_address.remove(&self.address);
-            }
-        }
+        open.remove(self.address);
     }
 }
 
@@ -107,6 +131,20 @@ mod tests {
         assert_eq!(connections.open(address("192.0.2.3"), false).unwrap_err(), Exceeded::Total);
         drop((first, second));
         assert_eq!(connections.total(), 0);
+        assert!(connections.0.open.lock().unwrap().by_address.is_empty());
+    }
+
+    #[test]
+    fn a_connection_that_is_forwarded_counts_for_whom_it_is_forwarded() {
+        let connections = Connections::new(0, 1);
+        let proxy = || connections.open(address("10.0.0.1"), true).unwrap();
+        let (mut first, mut second, mut third) = (proxy(), proxy(), proxy());
+        assert_eq!(first.move_to(address("192.0.2.1"), false), Ok(()));
+        assert_eq!(second.move_to(address("192.0.2.1"), false), Err(Exceeded::Address));
+        assert_eq!(third.move_to(address("192.0.2.2"), false), Ok(()));
+        drop(first);
+        assert_eq!(second.move_to(address("192.0.2.1"), false), Ok(()));
+        drop((second, third));
         assert!(connections.0.open.lock().unwrap().by_address.is_empty());
     }
 

@@ -51,10 +51,11 @@ pub struct Downstream {
 }
 
 impl Downstream {
-    pub fn new(tcp: TcpStream, slot: Slot, patience: Patience) -> Self {
+    /// `ahead` is what was read already.
+    pub fn new(tcp: TcpStream, ahead: Bytes, slot: Slot, patience: Patience) -> Self {
         Self {
             tcp: TokioIo::new(tcp),
-            ahead: Bytes::new(),
+            ahead,
             slot,
             heads: Arc::default(),
             scan: Scan::default(),

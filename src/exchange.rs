@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::audience::is_credential;
 use crate::body::Fault;
 use crate::change::{self, Change};
+use crate::gate::Account;
 use crate::gate::auth::Authenticator;
 use crate::headers::{self, ClientAddress, Via};
 use crate::hub::Hub;
@@ -59,7 +60,8 @@ impl Exchange {
         request: Request<RequestBody>,
         client: &ClientAddress,
     ) -> Result<Response<ResponseBody>, Rejection> {
-        self.forward(Box::new(self.outgoing(request, client)?)).await
+        let request = self.outgoing(request, client, &mut Account::default())?;
+        self.forward(Box::new(request)).await
     }
 
     /// The same for a request whose head is already what the upstream is to see.
@@ -83,7 +85,7 @@ impl Exchange {
         request: Request<RequestBody>,
         client: &ClientAddress,
     ) -> Result<Upgrade, Rejection> {
-        let mut request = self.outgoing(request, client)?;
+        let mut request = self.outgoing(request, client, &mut Account::default())?;
         headers::switch_to_websocket(request.headers_mut());
         match self.upstream.upgrade(request).await.map_err(|failure| self.failed(failure))? {
             Switch::Answered(answer) => self.incoming(answer).map(Upgrade::Refused),
@@ -100,15 +102,16 @@ impl Exchange {
         }
     }
 
-    /// Gives a request the head that the upstream is to see.
+    /// Gives a request the head that the upstream is to see, and takes what its route costs.
     pub(crate) fn outgoing(
         &self,
         request: Request<RequestBody>,
         client: &ClientAddress,
+        account: &mut Account,
     ) -> Result<Request<RequestBody>, Rejection> {
         let target = request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         self.routes
-            .spend(target, client.ip)
+            .spend(target, client.ip, account)
             .map_err(|wait| Rejection::RateLimited { retry_after: wait.retry })?;
         let (mut parts, body) = request.into_parts();
         let (via, host) = (self.via.as_ref(), self.upstream.host());

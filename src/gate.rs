@@ -5,62 +5,128 @@
 
 pub mod address;
 pub mod auth;
+pub mod ban;
+pub mod budget;
+pub mod forwarded;
 pub mod origin;
 pub mod rate;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use http::HeaderMap;
+use arc_swap::ArcSwap;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
+use tokio::time::Instant;
 
 use crate::units::Rate;
 
 pub use address::Refusal;
+pub use ban::{Ban, Offence};
+pub use budget::{Account, Action, Caller, Rates};
 pub use origin::BadOrigin;
 pub use rate::Wait;
 
 /// What the gate is told; the default lets every address in at any rate, believes no proxy and
 /// lets only pages of the same origin open a socket.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Networks that may come in; empty is all.
     pub allow: Vec<IpNet>,
     /// Networks that may not, even when allowed.
     pub deny: Vec<IpNet>,
-    /// Whose `X-Forwarded-For` is believed.
+    /// A file with more of those, read again when it changes.
+    pub deny_file: Option<PathBuf>,
+    /// Whose word about their client is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// HTTP requests of one address; none is no limit.
-    pub http: Option<Rate>,
-    /// Socket messages of one address; none is no limit.
-    pub messages: Option<Rate>,
+    /// In which field they give it.
+    pub client_header: forwarded::Field,
+    /// Their connections begin with the header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Of one address.
+    pub rates: Rates,
+    /// Of one credential.
+    pub credential_rates: Rates,
+    /// Credentials of one address that are refused; none is no limit.
+    pub auth_failures: Option<Rate>,
+    pub ban: ban::Options,
+    /// Where a request carries its credential; cookies count where it is not there.
+    pub credential_header: HeaderName,
     /// Origins that may open a socket besides the same one.
     pub allowed_origins: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            deny: Vec::new(),
+            deny_file: None,
+            trusted_proxies: Vec::new(),
+            client_header: forwarded::Field::default(),
+            proxy_protocol: false,
+            rates: Rates::default(),
+            credential_rates: Rates::default(),
+            auth_failures: None,
+            ban: ban::Options::default(),
+            credential_header: header::AUTHORIZATION,
+            allowed_origins: Vec::new(),
+        }
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Gate {
     addresses: address::AddressRules,
+    /// From the file.
+    denied: ArcSwap<address::AddressSet>,
+    /// One of these two has something: else no address need be looked up.
+    listed: AtomicBool,
+    bans: ban::Bans,
+    /// Counts what may have shut out somebody who was in.
+    shutouts: AtomicU64,
     trusted_proxies: address::AddressSet,
-    http: Option<rate::Limiter>,
-    messages: Option<rate::Limiter>,
+    client_header: forwarded::Field,
+    budgets: budget::Budgets,
+    credential_header: HeaderName,
+    auth_failures: Option<rate::Limiter>,
     origins: origin::Origins,
 }
 
 impl Gate {
+    /// `deny_file` is not read here: see [`Gate::deny_also`].
     pub fn new(options: &Options) -> Result<Self, BadOrigin> {
+        let addresses = address::AddressRules::new(&options.allow, &options.deny);
+        let header = options.credential_header.clone();
         Ok(Gate {
-            addresses: address::AddressRules::new(&options.allow, &options.deny),
+            listed: AtomicBool::new(!addresses.is_open()),
+            addresses,
+            denied: ArcSwap::default(),
+            bans: ban::Bans::new(&options.ban, &options.trusted_proxies),
+            shutouts: AtomicU64::new(0),
             trusted_proxies: address::AddressSet::new(&options.trusted_proxies),
-            http: options.http.map(rate::Limiter::new),
-            messages: options.messages.map(rate::Limiter::new),
+            client_header: options.client_header,
+            budgets: budget::Budgets::new(
+                &options.rates,
+                &options.credential_rates,
+                header.clone(),
+            ),
+            credential_header: header,
+            auth_failures: options.auth_failures.map(rate::Limiter::new),
             origins: origin::Origins::new(&options.allowed_origins)?,
         })
     }
 
     /// The address that the other methods are to be asked about.
     pub fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        address::client_address(&self.trusted_proxies, peer, headers)
+        forwarded::client_address(self.client_header, &self.trusted_proxies, peer, headers)
+    }
+
+    /// The field in which trusted proxies name their client.
+    pub fn client_header(&self) -> forwarded::Field {
+        self.client_header
     }
 
     /// Whether `peer` is a trusted proxy, whose forwarded headers are extended, not replaced.
@@ -69,17 +135,91 @@ impl Gate {
     }
 
     pub fn admit(&self, client: IpAddr) -> Result<(), Refusal> {
-        self.addresses.admit(client)
+        if self.listed.load(Ordering::Relaxed) {
+            if self.denied.load().contains(client) {
+                return Err(Refusal::Denied);
+            }
+            self.addresses.admit(client)?;
+        }
+        match self.bans.left(client, Instant::now) {
+            Some(left) => Err(Refusal::Banned { left }),
+            None => Ok(()),
+        }
     }
 
-    /// Spends one HTTP request of the client's budget.
-    pub fn spend_http(&self, client: IpAddr) -> Result<(), Wait> {
-        self.http.as_ref().map_or(Ok(()), |limiter| limiter.spend(client))
+    /// Denies these networks, besides the configured ones and instead of those of the last call.
+    pub fn deny_also(&self, networks: address::AddressSet) {
+        self.listed.store(!(self.addresses.is_open() && networks.is_empty()), Ordering::Relaxed);
+        self.denied.store(networks.into());
+        self.shutouts.fetch_add(1, Ordering::Release);
     }
 
-    /// Spends one socket message of the client's budget.
-    pub fn message_budget(&self, client: IpAddr) -> Result<(), Wait> {
-        self.messages.as_ref().map_or(Ok(()), |limiter| limiter.spend(client))
+    /// Another number than before when somebody who was in may have been shut out meanwhile, whose
+    /// connections are then to be ended.
+    pub fn shutouts(&self) -> u64 {
+        self.shutouts.load(Ordering::Acquire)
+    }
+
+    /// Counts against the client what it has done; too much of it is a ban.
+    pub fn offend(&self, client: IpAddr, offence: Offence) {
+        if self.bans.offend(client, offence, Instant::now()) {
+            self.shutouts.fetch_add(1, Ordering::Release);
+            tracing::warn!(%client, cause = %offence, "banned");
+        }
+    }
+
+    /// Every ban in force, the one that ends first at the beginning.
+    pub fn bans(&self) -> Vec<Ban> {
+        self.bans.list(Instant::now())
+    }
+
+    /// Ends the bans of the addresses in `network`; whether there was one.
+    pub fn lift(&self, network: IpNet) -> bool {
+        let lifted = self.bans.lift(network, Instant::now());
+        if lifted {
+            tracing::info!(%network, "ban lifted");
+        }
+        lifted
+    }
+
+    /// Who acts, for [`Gate::spend`], as the fields of the request say.
+    pub fn caller<'f>(
+        &self,
+        address: IpAddr,
+        fields: impl Iterator<Item = (&'f HeaderName, &'f HeaderValue)>,
+    ) -> Caller {
+        self.budgets.caller(address, fields)
+    }
+
+    /// Spends what an action costs, and notes in `account` what is left.
+    pub fn spend(&self, action: Action, caller: Caller, account: &mut Account) -> Result<(), Wait> {
+        self.budgets.spend(action, caller, account)
+    }
+
+    /// Whether it matters here how a request ends.
+    pub fn watches(&self) -> bool {
+        self.auth_failures.is_some() || self.bans.can_ban()
+    }
+
+    /// Whether a request with these headers could be refused for its credential.
+    pub fn carries_credential(&self, headers: &HeaderMap) -> bool {
+        let names = [&self.credential_header, &header::AUTHORIZATION, &header::COOKIE];
+        names.into_iter().any(|name| headers.contains_key(name))
+    }
+
+    /// Whether the client may still try a credential.
+    pub fn may_authenticate(&self, client: IpAddr) -> Result<(), Wait> {
+        let failures = self.auth_failures.as_ref();
+        failures.map_or(Ok(()), |limiter| limiter.peek(rate::Key::of_address(client)))
+    }
+
+    /// A credential of the client was refused.
+    pub fn bad_credential(&self, client: IpAddr) {
+        if let Some(limiter) = &self.auth_failures {
+            // When there is none left to spend, tries that were under way have failed too.
+            let _ = limiter.spend(rate::Key::of_address(client));
+        }
+        self.offend(client, Offence::BadCredential);
     }
 
     /// Whether the page that sent these headers may open a socket on `host`.
@@ -87,9 +227,12 @@ impl Gate {
         self.origins.allows(headers, host)
     }
 
-    /// Forgets clients whose budgets are full again. To be called every minute or so.
+    /// Forgets clients whose budgets are full again, and bans that are over. To be called every
+    /// minute or so.
     pub fn sweep(&self) {
-        for limiter in [&self.http, &self.messages].into_iter().flatten() {
+        self.budgets.sweep();
+        self.bans.sweep(Instant::now());
+        if let Some(limiter) = &self.auth_failures {
             limiter.sweep();
         }
     }
@@ -112,10 +255,15 @@ mod tests {
         headers.insert("x-forwarded-for", "203.0.113.9".parse().unwrap());
         assert_eq!(gate.client_address(client, &headers), client);
         assert_eq!(gate.admit(client), Ok(()));
-        for _ in 0..1000 {
-            assert_eq!(gate.spend_http(client), Ok(()));
-            assert_eq!(gate.message_budget(client), Ok(()));
+        let mut account = Account::default();
+        for action in [Action::Read, Action::Write, Action::Message, Action::Bind].repeat(100) {
+            assert_eq!(gate.spend(action, Caller::of_address(client), &mut account), Ok(()));
+            gate.bad_credential(client);
         }
+        assert!(account.is_empty());
+        assert_eq!(gate.may_authenticate(client), Ok(()));
+        assert_eq!(gate.admit(client), Ok(()));
+        assert_eq!(gate.shutouts(), 0);
         headers.insert("origin", "http://example.com".parse().unwrap());
         assert!(gate.origin_allowed(&headers, "example.com"));
         assert!(!gate.origin_allowed(&headers, "other.example"));
@@ -132,9 +280,11 @@ mod tests {
             allow: vec!["192.0.2.0/24".parse().unwrap()],
             deny: vec!["192.0.2.9/32".parse().unwrap()],
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
-            http: Some(once_a_day),
-            messages: Some(once_a_day),
+            rates: Rates { http: Some(once_a_day), ..Rates::default() },
+            credential_rates: Rates { binds: Some(once_a_day), ..Rates::default() },
+            auth_failures: Some(once_a_day),
             allowed_origins: vec!["https://app.example".to_owned()],
+            ..Options::default()
         })
         .unwrap();
         let mut headers = HeaderMap::new();
@@ -145,13 +295,19 @@ mod tests {
         assert_eq!(gate.admit(client), Ok(()));
         assert_eq!(gate.admit(address("192.0.2.9")), Err(Refusal::Denied));
         assert_eq!(gate.admit(address("192.0.3.1")), Err(Refusal::NotAllowed));
-        // the two budgets are two
-        assert_eq!(gate.spend_http(client), Ok(()));
-        assert_eq!(gate.message_budget(client), Ok(()));
-        assert!(gate.spend_http(client).unwrap_err().seconds() > 86_000);
-        assert!(gate.message_budget(client).unwrap_err().seconds() > 86_000);
+        // the budgets are different ones
+        headers.insert("authorization", "Bearer a".parse().unwrap());
+        let caller = gate.caller(client, headers.iter());
+        for action in [Action::Read, Action::Bind] {
+            let spend = || gate.spend(action, caller, &mut Account::default());
+            assert_eq!(spend(), Ok(()));
+            assert!(spend().unwrap_err().seconds() > 86_000);
+        }
+        assert_eq!(gate.may_authenticate(client), Ok(()));
+        gate.bad_credential(client);
+        assert!(gate.may_authenticate(client).unwrap_err().seconds() > 86_000);
         gate.sweep();
-        assert!(gate.spend_http(client).is_err());
+        assert!(gate.may_authenticate(client).is_err());
         headers.insert("origin", "https://app.example".parse().unwrap());
         assert!(gate.origin_allowed(&headers, "api.example"));
     }
@@ -160,5 +316,45 @@ mod tests {
     fn a_bad_origin_does_not_start() {
         let options = Options { allowed_origins: vec!["app.example".into()], ..Options::default() };
         assert_eq!(Gate::new(&options).unwrap_err().entry, "app.example");
+    }
+    #[test]
+    fn the_list_of_a_file_is_replaced_whole_and_the_configured_one_stays() {
+        let deny = vec!["192.0.2.0/24".parse().unwrap()];
+        let gate = Gate::new(&Options { deny, ..Options::default() }).unwrap();
+        let set = |text| address::parse_list(text).unwrap();
+        gate.deny_also(set("198.51.100.1"));
+        let before = gate.shutouts();
+        assert_eq!(gate.admit(address("198.51.100.1")), Err(Refusal::Denied));
+        gate.deny_also(set("203.0.113.0/24"));
+        assert_ne!(gate.shutouts(), before);
+        assert_eq!(gate.admit(address("198.51.100.1")), Ok(()));
+        for denied in ["203.0.113.9", "192.0.2.1"] {
+            assert_eq!(gate.admit(address(denied)), Err(Refusal::Denied));
+        }
+        gate.deny_also(set(""));
+        assert_eq!(gate.admit(address("203.0.113.9")), Ok(()));
+        assert_eq!(gate.admit(address("192.0.2.1")), Err(Refusal::Denied));
+    }
+
+    #[test]
+    fn who_offends_too_often_is_banned_until_the_ban_is_lifted() {
+        let after = Some("2/d".parse().unwrap());
+        let ban = ban::Options { after, ..ban::Options::default() };
+        let gate = Gate::new(&Options { ban, ..Options::default() }).unwrap();
+        let client = address("192.0.2.1");
+        for _ in 0..2 {
+            gate.offend(client, Offence::OverRate);
+            assert_eq!((gate.admit(client), gate.shutouts()), (Ok(()), 0));
+        }
+        gate.bad_credential(client);
+        let Err(Refusal::Banned { left }) = gate.admit(client) else { panic!("not banned") };
+        assert!(left > Duration::from_secs(590));
+        assert_eq!(gate.shutouts(), 1);
+        let [ban] = gate.bans()[..] else { panic!("{:?}", gate.bans()) };
+        assert_eq!(ban.network, IpNet::from(client));
+        assert_eq!(ban.cause, Offence::BadCredential);
+        assert!(gate.lift(client.into()));
+        assert_eq!(gate.admit(client), Ok(()));
+        assert!(!gate.lift(client.into()) && gate.bans().is_empty());
     }
 }

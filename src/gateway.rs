@@ -1,27 +1,33 @@
 //! The life of one HTTP request, top to bottom.
 
+mod answer;
+mod notes;
+
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, Method, Request, Response, Uri, request};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
-use crate::access::{self, Access};
+pub use self::answer::Answer;
+use self::notes::{Notes, over_rate, shut_out};
+use crate::access::Access;
 use crate::body::Limits;
+use crate::callers::Callers;
+use crate::change;
 use crate::connections::Slot;
 use crate::downstream::Downstream;
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
-use crate::gate::Gate;
+use crate::gate::{Account, Action, Gate, forwarded};
 use crate::head::Heads;
 use crate::headers::{self, ClientAddress};
 use crate::rejection::Rejection;
@@ -87,41 +93,17 @@ impl Peer {
         Self { heads: stream.heads(), ..self }
     }
 
+    /// The same, whose headers are not believed: a proxy that does not say for whom it forwards.
+    pub(crate) fn untrusted(self) -> Self {
+        Self { trusted: false, ..self }
+    }
+
     pub(crate) fn is_trusted(&self) -> bool {
         self.trusted
     }
-}
 
-/// The body of an answer; when hyper lets go of it, it has been sent.
-#[derive(Debug)]
-pub struct Answer {
-    body: access::Body,
-    heads: Arc<Heads>,
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.heads.set_answering(false);
-    }
-}
-
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.address.ip
     }
 }
 
@@ -142,6 +124,8 @@ pub struct Gateway {
     spellings: Rc<Spellings>,
     /// Upgrades under way and tunnels.
     tasks: TaskTracker,
+    /// Whose tunnels there are.
+    callers: Callers,
 }
 
 impl Gateway {
@@ -153,6 +137,7 @@ impl Gateway {
         access: Rc<Access>,
         spellings: Rc<Spellings>,
         tasks: TaskTracker,
+        callers: Callers,
     ) -> Self {
         Self {
             limits: Limits { bytes: options.body_bytes, window: options.request_idle },
@@ -163,6 +148,7 @@ impl Gateway {
             access,
             spellings,
             tasks,
+            callers,
         }
     }
 
@@ -178,7 +164,8 @@ impl Gateway {
         let headers = request.headers();
         let mut line =
             self.access.line(began, &method, &target, headers, || self.client_of(&peer, headers));
-        let step = self.judge(request, &peer);
+        let mut notes = None;
+        let step = self.judge(request, &peer, &mut notes);
         async move {
             if let (Ok(_), Some(line)) = (&step, &mut line) {
                 line.ask();
@@ -188,7 +175,8 @@ impl Gateway {
                 Ok(Step::WebSocket(answer)) => answer.await,
                 Err(rejection) => Err(rejection),
             };
-            let response = answer.unwrap_or_else(|rejection| {
+            let told = notes.map(|notes: Box<Notes>| notes.conclude(&self.gate, &answer));
+            let mut response = answer.unwrap_or_else(|rejection| {
                 self.access.metrics().rejected((&rejection).into());
                 if let Some(line) = &mut line {
                     line.refused(&rejection);
@@ -196,35 +184,71 @@ impl Gateway {
                 log(&rejection, &method, &target, &peer);
                 rejection.into_response().map(ResponseBody::from)
             });
+            if let Some(account) = told {
+                account.tell(response.headers_mut());
+            }
             let response = self.access.answered(began, &method, &target, response, line);
-            Ok(response.map(|body| Answer { body, heads: Arc::clone(&peer.heads) }))
+            Ok(response.map(|body| Answer::new(body, &peer.heads)))
         }
     }
 
-    fn judge(self: &Rc<Self>, request: Request<Incoming>, peer: &Peer) -> Result<Step, Rejection> {
-        let (mut parts, body) = request.into_parts();
+    fn judge(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        peer: &Peer,
+        notes: &mut Option<Box<Notes>>,
+    ) -> Result<Step, Rejection> {
+        let (parts, body) = request.into_parts();
         peer.heads.set_answering(true);
+        let behind = peer.trusted.then(|| self.behind(peer, &parts));
+        let client = behind.as_ref().unwrap_or(&peer.address);
+        let watched = self.gate.watches().then_some(client.ip);
+        let is_write = change::is_write(&parts.method);
+        let tries_credential =
+            watched.is_some() && (is_write || self.gate.carries_credential(&parts.headers));
+        let mut account = Account::default();
+        let step = self.pass(parts, body, peer, client, tries_credential, &mut account);
+        if watched.is_some() || !account.is_empty() {
+            *notes = Some(Box::new(Notes { account, watched, tries_credential }));
+        }
+        step
+    }
+
+    fn pass(
+        self: &Rc<Self>,
+        mut parts: request::Parts,
+        body: Incoming,
+        peer: &Peer,
+        client: &ClientAddress,
+        tries_credential: bool,
+        account: &mut Account,
+    ) -> Result<Step, Rejection> {
         let two_lengths = peer.heads.take_two_lengths();
         let names = peer.heads.take_names();
         if !body.is_end_stream() {
             peer.heads.ignore();
         }
+        self.gate.admit(client.ip).map_err(shut_out)?;
         if two_lengths {
             return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
         }
-        let behind = peer.trusted.then(|| self.behind(peer, &parts));
-        let client = behind.as_ref().unwrap_or(&peer.address);
-        self.gate.admit(client.ip).map_err(|_| Rejection::Forbidden("this address is refused"))?;
-        self.gate
-            .spend_http(client.ip)
-            .map_err(|wait| Rejection::RateLimited { retry_after: wait.retry })?;
+        let upgrade = parts.extensions.remove::<OnUpgrade>();
+        let upgrade = upgrade.filter(|_| headers::wants_websocket(&parts));
+        let action = match upgrade {
+            Some(_) => Action::Connect,
+            None if change::is_write(&parts.method) => Action::Write,
+            None => Action::Read,
+        };
+        if tries_credential {
+            self.gate.may_authenticate(client.ip).map_err(over_rate)?;
+        }
+        let caller = self.gate.caller(client.ip, parts.headers.iter());
+        self.gate.spend(action, caller, account).map_err(over_rate)?;
         lawful(&parts)?;
         if let Some(names) = names {
             parts.extensions.extend(self.spellings.of(names));
         }
-        if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>()
-            && headers::wants_websocket(&parts)
-        {
+        if let Some(upgrade) = upgrade {
             if !body.is_end_stream() {
                 // Where it ends, a socket's first frame or a tunnel's first byte would begin.
                 return Err(Rejection::BadRequest("an upgrade to WebSocket has no body"));
@@ -236,7 +260,7 @@ impl Gateway {
         }
         self.fits(&parts)?;
         let body = RequestBody::incoming(body, self.limits, &peer.heads);
-        let request = self.exchange.outgoing(Request::from_parts(parts, body), client)?;
+        let request = self.exchange.outgoing(Request::from_parts(parts, body), client, account)?;
         Ok(Step::Forward(Box::new(request)))
     }
 
@@ -250,7 +274,10 @@ impl Gateway {
 
     fn behind(&self, proxy: &Peer, parts: &request::Parts) -> ClientAddress {
         let ip = self.gate.client_address(proxy.address.ip, &parts.headers);
-        proxy.address.behind(ip, &parts.headers)
+        match self.gate.client_header() {
+            forwarded::Field::XForwardedFor => proxy.address.behind(ip, &parts.headers),
+            forwarded::Field::Forwarded => proxy.address.behind_forwarded(ip),
+        }
     }
 
     /// Refuses a body that says it is too large before the upstream hears of it.
@@ -278,10 +305,13 @@ impl Gateway {
         match self.exchange.upgrade(request, client).await? {
             Upgrade::Refused(answer) => Ok(answer),
             Upgrade::Switched { answer, upstream } => {
-                self.tasks.spawn_local(async move {
+                // It may have been shut out while the upstream thought about it.
+                self.gate.admit(client.ip).map_err(shut_out)?;
+                self.callers.spawn(&self.tasks, client.ip, |listed| async move {
                     if let Err(error) = tunnel(upgrade, upstream).await {
                         tracing::debug!(%error, "tunnel ended");
                     }
+                    drop(listed);
                 });
                 Ok(answer)
             }

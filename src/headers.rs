@@ -34,13 +34,15 @@ pub struct ClientAddress {
     forwarded_for: HeaderValue,
     /// The connection's other end is a proxy whose words about its client are believed.
     trusted: bool,
+    /// And it says them in `Forwarded`, which is passed on.
+    in_forwarded: bool,
 }
 
 impl ClientAddress {
     /// A client that is connected directly.
     pub fn direct(peer: SocketAddr) -> Self {
         let ip = peer.ip().to_canonical();
-        Self { ip, forwarded_for: text(ip), trusted: false }
+        Self { ip, forwarded_for: text(ip), trusted: false, in_forwarded: false }
     }
 
     /// A client `ip` behind the trusted proxy that `self` is, as its request says.
@@ -53,7 +55,16 @@ impl ClientAddress {
         chain.extend_from_slice(self.forwarded_for.as_bytes());
         let forwarded_for = HeaderValue::from_maybe_shared(Bytes::from(chain))
             .unwrap_or_else(|_| self.forwarded_for.clone());
-        Self { ip, forwarded_for, trusted: true }
+        Self { ip, forwarded_for, trusted: true, in_forwarded: false }
+    }
+
+    /// The same, where the proxy has said so in `Forwarded`: whatever `X-Forwarded-For` there is, the
+    /// client may have written.
+    pub fn behind_forwarded(&self, ip: IpAddr) -> Self {
+        let proxy = self.forwarded_for.to_str().unwrap_or("unknown");
+        let chain = HeaderValue::try_from(format!("{ip}, {proxy}"));
+        let forwarded_for = chain.unwrap_or_else(|_| self.forwarded_for.clone());
+        Self { ip, forwarded_for, trusted: true, in_forwarded: true }
     }
 }
 
@@ -415,6 +426,10 @@ fn forwarded(
     headers.reserve(4);
     headers.insert(X_FORWARDED_FOR, client.forwarded_for.clone());
     if client.trusted {
+        if found.forwarded && !client.in_forwarded {
+            // The proxy speaks X-Forwarded-For: this is its client's.
+            headers.remove(FORWARDED);
+        }
         headers.entry(X_FORWARDED_PROTO).or_insert(HTTP);
         if let Some(host) = host {
             headers.entry(X_FORWARDED_HOST).or_insert(host);

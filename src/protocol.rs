@@ -154,6 +154,10 @@ pub enum Close {
     TooBig,
     Abuse,
     Unauthorized(&'static str),
+    /// This address may not be here, for good or for a time.
+    Forbidden {
+        retry_after: Option<u64>,
+    },
     NoPong,
     RateLimited,
     /// An operator does not want this session here.
@@ -171,6 +175,7 @@ impl Close {
             Self::TooBig => 1009,
             Self::Abuse => 4400,
             Self::Unauthorized(_) => 4401,
+            Self::Forbidden { .. } => 4403,
             Self::NoPong => 4408,
             Self::RateLimited => 4429,
             Self::Ended => 4403,
@@ -190,6 +195,10 @@ impl Close {
             Self::TooBig => "message too big".into(),
             Self::Abuse => "too many malformed messages".into(),
             Self::Unauthorized(why) => (*why).into(),
+            Self::Forbidden { retry_after: Some(seconds) } => {
+                format!("this address is banned; retry_after={seconds}").into()
+            }
+            Self::Forbidden { retry_after: None } => "this address is denied".into(),
             Self::NoPong => "no pong".into(),
             Self::RateLimited => "over the message rate".into(),
             Self::Ended => "ended by the operator".into(),

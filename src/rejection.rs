@@ -27,6 +27,10 @@ pub enum Rejection {
     RateLimited {
         retry_after: Duration,
     },
+    /// This address is kept out, for so long.
+    Banned {
+        left: Duration,
+    },
     UnknownTransferCoding,
     /// The upstream could not be reached; why is for the log alone.
     UpstreamUnreachable(String),
@@ -47,7 +51,7 @@ impl Rejection {
         match self {
             Self::BadRequest(_) | Self::ClientGone => StatusCode::BAD_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Banned { .. } => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
@@ -74,7 +78,7 @@ impl Rejection {
             | Self::UnknownTransferCoding
             | Self::ClientGone => ErrorCode::BadRequest,
             Self::Unauthorized(_) => ErrorCode::Unauthorized,
-            Self::Forbidden(_) => ErrorCode::Forbidden,
+            Self::Forbidden(_) | Self::Banned { .. } => ErrorCode::Forbidden,
             Self::NotFound(_) => ErrorCode::NotFound,
             Self::TooLarge => ErrorCode::TooLarge,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
@@ -97,6 +101,7 @@ impl Rejection {
             Self::ExpectationFailed => "this expectation is not supported",
             Self::UpgradeRequired => "this resource speaks WebSocket",
             Self::RateLimited { .. } => "too many requests",
+            Self::Banned { .. } => "this address is banned for some time",
             Self::UnknownTransferCoding => "this transfer coding is not supported",
             Self::UpstreamUnreachable(_) => "the upstream cannot be reached",
             Self::UpstreamBroken(_) => "the upstream's answer could not be understood",
@@ -120,6 +125,7 @@ impl Rejection {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after } => Some(*retry_after),
+            Self::Banned { left } => Some(*left),
             Self::Busy => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -130,6 +136,7 @@ impl Rejection {
         matches!(
             self,
             Self::BadRequest(_)
+                | Self::Banned { .. }
                 | Self::SlowBody
                 | Self::TooLarge
                 | Self::ExpectationFailed

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::gate::rate::{Limiter, Wait};
+use crate::gate::rate::{Key, Limiter};
+use crate::gate::{Account, Wait};
 use crate::units::Rate;
 use crate::uri::tidy;
 
@@ -134,12 +135,13 @@ impl Routes {
         &self.rules
     }
 
-    /// Spends one request of the client's budget for the target's route.
-    pub fn spend(&self, target: &str, client: IpAddr) -> Result<(), Wait> {
+    /// Spends one request of the client's budget for the target's route, and notes what is left.
+    pub fn spend(&self, target: &str, client: IpAddr, account: &mut Account) -> Result<(), Wait> {
         if self.budgets.iter().all(Option::is_none) {
             return Ok(());
         }
-        self.of(target).budget.map_or(Ok(()), |budget| budget.spend(client))
+        let budget = self.of(target).budget;
+        budget.map_or(Ok(()), |budget| account.spend("route", budget, Key::of_address(client)))
     }
 
     /// Forgets budgets that are full again. To be called every minute or so.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Reach};
 use crate::connections::Connections;
+use crate::deny_file::DenyFile;
 use crate::gate::auth::{self, Authenticator};
 use crate::gate::{self, Gate};
 use crate::hub::mail::Mailbox;
@@ -78,7 +79,10 @@ pub struct Server {
     address: SocketAddr,
     drain: CancellationToken,
     stop: CancellationToken,
+    gate: Arc<Gate>,
     workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Of the deny file.
+    follower: Option<JoinHandle<io::Result<()>>>,
     /// Outlives the workers, so that probes are answered while they drain.
     admin: Option<Admin>,
 }
@@ -105,12 +109,16 @@ impl Server {
             .map(|_| mpsc::channel(orders::MAX_ORDERS))
             .unzip::<_, _, Vec<_>, Vec<_>>();
         let shared = share(options, workers.get())?;
+        let gate = Arc::clone(&shared.gate);
+        let deny_file = deny_file(&shared.options, &gate)?;
         let admin = match &shared.options.admin {
             Some(options) => Some(Admin::start(options.clone(), reach(&shared, orders))?),
             None => None,
         };
         let (drain, stop) = (shared.drain.clone(), shared.stop.clone());
-        let mut server = Self { address, drain, stop, workers: Vec::new(), admin };
+        let follower = deny_file.map(|file| follow(file, Arc::clone(&gate), stop.clone()));
+        let follower = follower.transpose()?;
+        let mut server = Self { address, drain, stop, gate, workers: Vec::new(), follower, admin };
         let parts = listeners.into_iter().zip(ordered);
         for (number, (listener, orders)) in parts.enumerate() {
             let shared = Arc::clone(&shared);
@@ -134,6 +142,11 @@ impl Server {
         self.address
     }
 
+    /// Who is banned, and lets them in again: the gate that all workers share.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Accepts nothing more, lets what is under way finish, and returns when all has ended: after
     /// the drain's deadline at the latest. Blocks the thread.
     pub fn drain(mut self) -> io::Result<()> {
@@ -148,6 +161,11 @@ impl Server {
                 .join()
                 .unwrap_or_else(|_| Err(io::Error::other("a worker ended in a panic")));
             result = result.and(ended);
+        }
+        self.stop.cancel();
+        if let Some(follower) = self.follower.take() {
+            let failed = |_| Err(io::Error::other("the follower of the deny file panicked"));
+            result = result.and(follower.join().unwrap_or_else(failed));
         }
         result
     }
@@ -217,6 +235,29 @@ fn divide(inherited: &[TcpListener], workers: NonZeroUsize) -> io::Result<Vec<Tc
         socket2::SockRef::from(listener).set_tcp_keepalive(&keepalive)?;
     }
     inherited.iter().cycle().take(workers.get()).map(TcpListener::try_clone).collect()
+}
+
+/// The deny file, read for the first time, if there is one.
+fn deny_file(options: &Options, gate: &Arc<Gate>) -> io::Result<Option<DenyFile>> {
+    let Some(path) = options.gate.deny_file.clone() else { return Ok(None) };
+    let told = |error| {
+        let text = format!("{}: {error}", path.display());
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    };
+    DenyFile::open(path.clone(), gate).map(Some).map_err(told)
+}
+
+/// Follows the deny file on a thread of its own, where a slow disk holds up no client.
+fn follow(
+    file: DenyFile,
+    gate: Arc<Gate>,
+    stop: CancellationToken,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    std::thread::Builder::new().name("deny-file".into()).spawn(move || {
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        runtime.block_on(file.follow(gate, stop));
+        Ok(())
+    })
 }
 
 /// One listener for each worker, all on one port.

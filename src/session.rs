@@ -8,6 +8,7 @@ mod calls;
 mod credential;
 mod ending;
 mod frames;
+mod gate;
 pub mod handshake;
 pub mod orders;
 mod outbox;
@@ -234,7 +235,7 @@ impl Session {
                 Ok(Some(Received::Ping(payload))) => self.push(codec::pong(&payload)),
                 Ok(Some(Received::Pong)) => {}
                 Err(close) => {
-                    self.close(&close);
+                    self.abuse(&close);
                     break;
                 }
             }

@@ -1,7 +1,9 @@
 //! One core: runtime, listener, connections, upstream pool, sockets.
 
+mod ended;
+mod speech;
+
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -10,28 +12,30 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::BytesMut;
 use hyper::server::conn::{http1, http2};
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::ended::Ended;
+use self::speech::{Local, service};
 use crate::access::Access;
+use crate::callers::{Callers, Listed};
 use crate::channel;
 use crate::connections::{Connections, Exceeded, Slot};
 use crate::downstream::{Downstream, Patience, Speaks};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
-use crate::gateway::{self, Answer, Gateway, Peer};
+use crate::gateway::{Gateway, Peer};
 use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
 use crate::metrics::{self, Reason};
+use crate::proxy_protocol::{self, Source};
 use crate::route::Routes;
 use crate::server::Options;
 use crate::session::orders::Order;
@@ -51,15 +55,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long a connection that was just accepted may take to say something once a drain begins:
 /// what its client has sent is on its way, and is not to be thrown back at it.
 const LAST_WORD: Duration = Duration::from_secs(1);
-/// Streams of one HTTP/2 connection.
-const STREAMS: u32 = 128;
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// hyper's own limit, which costs nothing; any other takes memory for each request.
-const HEADERS_BY_DEFAULT: usize = 100;
-/// How often a silent HTTP/2 client is asked whether it is there.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-
+/// A usual PROXY header and a small request, so that they cost one read.
+const PROXY_READ: usize = 1024;
 /// What all workers have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -126,8 +123,15 @@ pub(crate) async fn run(
 async fn tick(number: usize, worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut shutouts = worker.shared.gate.shutouts();
     for count in 0_u64.. {
         ticks.tick().await;
+        // Here, and not at each of many bans, because it looks at every client.
+        let latest = worker.shared.gate.shutouts();
+        if latest != shutouts {
+            shutouts = latest;
+            worker.end_the_shut_out();
+        }
         if count % SWEEP_TICKS == 0 {
             worker.upstream.sweep();
             worker.upstream.count(worker.access.metrics());
@@ -154,12 +158,14 @@ struct Worker {
     access: Rc<Access>,
     /// Connections, tunnels, and writes that outlive their client.
     tasks: TaskTracker,
+    /// Whose connections and tunnels those are.
+    callers: Callers,
 }
 
 impl Worker {
     fn new(number: usize, shared: Arc<Shared>) -> Rc<Self> {
         let options = &shared.options;
-        let tasks = TaskTracker::new();
+        let (tasks, callers) = (TaskTracker::new(), Callers::default());
         let spellings = Rc::new(Spellings::default());
         let upstream =
             Rc::new(Upstream::new(options.upstream.clone(), shared.workers, Rc::clone(&spellings)));
@@ -209,8 +215,9 @@ impl Worker {
             Rc::clone(&access),
             spellings,
             tasks.clone(),
+            callers.clone(),
         ));
-        let (http1, http2) = (http1_builder(&options.gateway), http2_builder(&options.gateway));
+        let (http1, http2) = (speech::http1(&options.gateway), speech::http2(&options.gateway));
         let (drain, draining) = (CancellationToken::new(), Cell::new(false));
         Rc::new(Self {
             shared,
@@ -224,6 +231,7 @@ impl Worker {
             gateway,
             access,
             tasks,
+            callers,
         })
     }
 
@@ -255,8 +263,8 @@ impl Worker {
         match self.shared.connections.open(address.ip(), peer.is_trusted()) {
             Ok(slot) => {
                 let worker = Rc::clone(self);
-                self.tasks.spawn_local(async move {
-                    if let Err(error) = worker.converse(stream, slot, peer).await {
+                self.callers.spawn(&self.tasks, peer.ip(), |listed| async move {
+                    if let Err(error) = worker.converse(stream, slot, peer, &listed).await {
                         tracing::debug!(%error, client = %address, "connection ended");
                     }
                 });
@@ -271,7 +279,47 @@ impl Worker {
         }
     }
 
-    async fn converse(&self, stream: TcpStream, slot: Slot, peer: Peer) -> Result<(), Ended> {
+    /// Ends what those have open who may not be here any more.
+    fn end_the_shut_out(&self) {
+        let gate = &self.shared.gate;
+        // The connection of a trusted proxy is not one client's: each request is judged instead.
+        let connections =
+            self.callers.end(|address| gate.trusts(address) || gate.admit(address).is_ok());
+        let sockets = self.sessions.end_the_shut_out();
+        if connections + sockets > 0 {
+            tracing::info!(connections, sockets, "ended what denied or banned addresses had open");
+        }
+    }
+
+    /// Hears from a trusted proxy for whom it forwards, and puts what it sent after that in `ahead`.
+    async fn introduce(
+        &self,
+        stream: &mut TcpStream,
+        ahead: &mut BytesMut,
+        slot: &mut Slot,
+        proxy: Peer,
+        listed: &Listed,
+    ) -> Result<Peer, Ended> {
+        ahead.reserve(PROXY_READ);
+        match proxy_protocol::read(stream, ahead).await? {
+            Source::Client(client) => {
+                let peer = Peer::new(client, &self.shared.gate);
+                slot.move_to(peer.ip(), peer.is_trusted()).map_err(|_| Ended::Crowded)?;
+                listed.move_to(peer.ip());
+                Ok(peer)
+            }
+            // Whose headers these are nobody can tell.
+            Source::Unknown => Ok(proxy.untrusted()),
+        }
+    }
+
+    async fn converse(
+        &self,
+        mut stream: TcpStream,
+        mut slot: Slot,
+        mut peer: Peer,
+        listed: &Listed,
+    ) -> Result<(), Ended> {
         stream.set_nodelay(true)?;
         let options = &self.shared.options.gateway;
         let patience = Patience {
@@ -279,7 +327,17 @@ impl Worker {
             rest: options.rest_after,
             untaken: options.request_idle,
         };
-        let mut stream = Downstream::new(stream, slot, patience);
+        let mut ahead = BytesMut::new();
+        if self.shared.options.gate.proxy_protocol && peer.is_trusted() {
+            // In a box, so that no other connection keeps the room for it.
+            let words = self.introduce(&mut stream, &mut ahead, &mut slot, peer, listed);
+            let words = Box::pin(tokio::time::timeout(options.header_read, words));
+            peer = tokio::select! {
+                heard = words => heard.map_err(|_| Ended::Silent)??,
+                () = self.drain.cancelled() => return Ok(()),
+            };
+        }
+        let mut stream = Downstream::new(stream, ahead.freeze(), slot, patience);
         let peer = Rc::new(peer.on(&stream));
         let mut begun = false;
         loop {
@@ -373,85 +431,6 @@ impl Worker {
             () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
         }
         connection.await.map_err(Ended::Http)
-    }
-}
-
-/// What answers the requests of one connection.
-fn service(
-    gateway: Rc<Gateway>,
-    peer: Rc<Peer>,
-) -> impl Service<
-    http::Request<Incoming>,
-    Response = http::Response<Answer>,
-    Error = Infallible,
-    Future = impl Future<Output = Result<http::Response<Answer>, Infallible>>,
-> {
-    service_fn(move |request: http::Request<Incoming>| {
-        Rc::clone(&gateway).serve(request, Rc::clone(&peer))
-    })
-}
-
-/// Why a connection ended otherwise than by agreement.
-#[derive(Debug)]
-enum Ended {
-    Io(io::Error),
-    Http(hyper::Error),
-    /// Nothing came that would tell what the client speaks.
-    Silent,
-}
-
-impl From<io::Error> for Ended {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl std::fmt::Display for Ended {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Io(error) => error.fmt(f),
-            Self::Http(error) => error.fmt(f),
-            Self::Silent => f.write_str("the client said nothing"),
-        }
-    }
-}
-
-fn http1_builder(options: &gateway::Options) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .max_header_size(options.header_bytes)
-        .max_buf_size(options.header_bytes.max(64 * 1024))
-        .half_close(false)
-        .keep_alive(true)
-        .writev(true)
-        .title_case_headers(true);
-    if options.headers != HEADERS_BY_DEFAULT {
-        builder.max_headers(options.headers);
-    }
-    builder
-}
-
-fn http2_builder(options: &gateway::Options) -> http2::Builder<Local> {
-    let mut builder = http2::Builder::new(Local);
-    builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING_INTERVAL)
-        .max_concurrent_streams(STREAMS)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(options.header_bytes).unwrap_or(u32::MAX));
-    builder
-}
-
-/// Runs the streams of an HTTP/2 connection on the worker that accepted it.
-#[derive(Debug, Clone, Copy)]
-struct Local;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
-    fn execute(&self, stream: F) {
-        tokio::task::spawn_local(async move {
-            stream.await;
-        });
     }
 }
 

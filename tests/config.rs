@@ -125,7 +125,7 @@ fn an_option_of_a_later_release_is_an_unknown_key() {
         ("[tls]\n", "pogo.toml:2: unknown key \"tls\""),
         ("[[namespace]]\nname = \"/a\"", "pogo.toml:2: unknown key \"namespace\""),
         ("[[route]]\npath = \"/\"\npoll = \"5s\"", "pogo.toml:4: unknown key \"poll\" in [route]"),
-        ("[gate.rate]\nwrites = \"1/s\"", "pogo.toml:3: unknown key \"writes\" in [gate.rate]"),
+        ("[gate.rate]\nlogins = \"1/s\"", "pogo.toml:3: unknown key \"logins\" in [gate.rate]"),
     ] {
         let ended = Place::with(&format!("{UPSTREAM}{lines}")).run(&["check"]);
         assert!(ended.err.starts_with(start), "{}", ended.err);
@@ -265,6 +265,20 @@ fn contradictions_are_told_with_both_sides() {
             "3: gate.allow: 10.1.0.0/16 can never come in: gate.deny has 10.0.0.0/8, and deny wins",
         ),
         (
+            "[gate]\nproxy_protocol = true",
+            "3: gate.proxy_protocol: only trusted proxies are asked, and gate.trusted_proxies names \
+             none",
+        ),
+        (
+            "[gate]\nclient_header = \"forwarded\"",
+            "3: gate.client_header: only trusted proxies are asked, and gate.trusted_proxies names \
+             none",
+        ),
+        (
+            "[gate.ban]\nafter = \"20/m\"\nfor = \"0s\"",
+            "4: gate.ban.for: found 0s, expected a duration longer than zero",
+        ),
+        (
             "[websocket]\nallowed_origins = [\"*\", \"https://a\"]",
             "3: websocket.allowed_origins: \"*\" allows every origin, so the others in the list \
              contradict it",
@@ -294,6 +308,26 @@ fn contradictions_are_told_with_both_sides() {
     ] {
         refuses_after_upstream(lines, &format!("pogo.toml:{message}"));
     }
+}
+
+#[test]
+fn a_deny_file_is_read_beside_the_configuration_and_must_be_good() {
+    let place = Place::with(&format!("{UPSTREAM}[gate]\ndeny_file = \"deny.txt\""));
+    let path = place.0.join("deny.txt");
+    let refused = |place: &Place, reason: &str| {
+        let ended = place.run(&["check"]);
+        let start = format!("pogo.toml:3: gate.deny_file: {:?} {reason}", path.to_str().unwrap());
+        // Where the path is told relative to the configuration, it is the same file.
+        let relative = format!("pogo.toml:3: gate.deny_file: \"deny.txt\" {reason}");
+        let told = ended.err.starts_with(&start) || ended.err.starts_with(&relative);
+        assert!(told, "{}", ended.err);
+        assert_eq!(ended.code, Some(64));
+    };
+    refused(&place, "cannot be read: ");
+    place.write("deny.txt", "192.0.2.1\n\n192.0.2.0/24 10.0.0.0/8\n");
+    refused(&place, "line 3: \"192.0.2.0/24 10.0.0.0/8\" is neither an address nor a range");
+    place.write("deny.txt", "192.0.2.1\n\n192.0.2.0/24 # abuse\n");
+    assert_eq!(place.run(&["check"]).code, Some(0));
 }
 
 #[test]

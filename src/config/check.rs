@@ -5,7 +5,8 @@ use crate::units::{Interval, Size};
 
 use super::document::Document;
 use super::fault::{Fault, Kind};
-use super::sections::{Auth, Config, Gate, Jwt, Push, Route, Visibility, Who};
+use super::gate::{ClientHeader, Gate};
+use super::sections::{Auth, Config, Jwt, Push, Route, Visibility, Who};
 use super::words::Origin;
 
 /// The first contradiction in `config`, told by the place it has in `document`.
@@ -182,6 +183,16 @@ impl Check<'_> {
                 );
             }
         }
+        if gate.trusted_proxies.is_empty() {
+            let needs = "only trusted proxies are asked, and gate.trusted_proxies names none";
+            if gate.proxy_protocol {
+                return self.refuse("gate.proxy_protocol", needs);
+            }
+            if gate.client_header == ClientHeader::Forwarded {
+                return self.refuse("gate.client_header", needs);
+            }
+        }
+        self.lasting("gate.ban.for", gate.ban.lasts)?;
         Ok(())
     }
 

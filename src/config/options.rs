@@ -8,10 +8,10 @@ use http::header;
 use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::sections::{self, Config};
-use super::{Loaded, words};
+use super::{Loaded, gate};
 use crate::gate::auth::{self, Authenticator, Jwt, Secret};
 use crate::units::Interval;
-use crate::{admin, channel, gate, gateway, hub, route, server, session, upstream};
+use crate::{admin, channel, gateway, hub, route, server, session, upstream};
 
 impl Loaded {
     /// Reads the files that the configuration names, and hands each module its part.
@@ -27,7 +27,7 @@ impl Loaded {
             drain: config.timeouts.drain.0,
             gateway: gateway(&config),
             upstream: upstream(&config, &document)?,
-            gate: gate(&config),
+            gate: gate::options(&config, &document)?,
             auth,
             session: session(&config.websocket),
             hub: hub(&config),
@@ -64,19 +64,6 @@ fn upstream(config: &Config, document: &Document) -> Result<upstream::Options, F
         // The upstream is trusted further than a client.
         headers: config.limits.headers.max(256),
     })
-}
-
-fn gate(config: &Config) -> gate::Options {
-    let nets = |list: &[words::Network]| list.iter().map(|network| network.0).collect();
-    let gate = &config.gate;
-    gate::Options {
-        allow: nets(&gate.allow),
-        deny: nets(&gate.deny),
-        trusted_proxies: nets(&gate.trusted_proxies),
-        http: gate.rate.http,
-        messages: gate.rate.messages,
-        allowed_origins: config.websocket.allowed_origins.iter().map(ToString::to_string).collect(),
-    }
 }
 
 /// `formats` is not passed on: the one format there is is always spoken.

@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::gate::Gate;
 use super::words::{
-    Header, Host, KeySetUrl, Listen, Logout, Network, Origin, Path, Target, Token, UpstreamUrl,
+    Header, Host, KeySetUrl, Listen, Logout, Origin, Path, Target, Token, UpstreamUrl,
 };
 use crate::units::{Interval, Rate, Size};
 
@@ -244,22 +245,6 @@ impl Default for Views {
             body_bytes: Size::mib(4),
         }
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Gate {
-    pub allow: Vec<Network>,
-    pub deny: Vec<Network>,
-    pub trusted_proxies: Vec<Network>,
-    pub rate: Rates,
-}
-
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rates {
-    pub http: Option<Rate>,
-    pub messages: Option<Rate>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

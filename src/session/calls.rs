@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::Session;
 use crate::audience::Viewer;
 use crate::body::RequestBody;
+use crate::gate::{Action, Offence};
 use crate::hub::fetch;
 use crate::hub::mirror::{Owner, Purpose};
 use crate::protocol::{ErrorCode, Message, Outgoing, Problem, Status};
@@ -129,16 +130,23 @@ impl Session {
 
     async fn exchange(&self, call: &Call) -> Result<Answer, Problem> {
         let services = &self.sessions.services;
-        services.gate.spend_http(self.client.ip).map_err(|wait| Problem {
-            retry_after: Some(wait.seconds()),
-            ..Problem::new(ErrorCode::RateLimited, "too many requests")
-        })?;
+        let action = if call.verb == Verb::Read { Action::Read } else { Action::Write };
+        // A request without credentials, unless it may be a login, is not refused for them.
+        let tries_credential = action == Action::Write || !call.viewer.credentials().is_empty();
+        if tries_credential {
+            self.may_authenticate()?;
+        }
+        self.pay(action, &call.viewer)?;
         let request = self.request(call)?;
-        let response = services
-            .exchange
-            .run(request, &self.client)
-            .await
-            .map_err(|rejection| Problem::from(&rejection))?;
+        let response = services.exchange.run(request, &self.client).await.map_err(|rejection| {
+            if matches!(rejection, Rejection::RateLimited { .. }) {
+                services.gate.offend(self.client.ip, Offence::OverRate);
+            }
+            Problem::from(&rejection)
+        })?;
+        if response.status() == StatusCode::UNAUTHORIZED && tries_credential {
+            self.bad_credential();
+        }
         let (head, body) = response.into_parts();
         let options = services.hub.options();
         let body = fetch::collect(body, options.body_bytes);

@@ -25,6 +25,10 @@ impl Session {
             return;
         }
         let Some(me) = self.me.upgrade() else { return };
+        if self.may_authenticate().is_err() {
+            // As if it had been refused: nobody asks the upstream for this client now.
+            return;
+        }
         let headers = headers.clone();
         self.paused.set(true);
         services.tasks.spawn_local(async move {
@@ -34,6 +38,9 @@ impl Session {
                 Ok(Some(verified)) => me.authenticate(&verified),
                 Ok(None) => {}
                 Err(error) => {
+                    if matches!(error, AuthError::Unauthorized(_)) {
+                        me.bad_credential();
+                    }
                     tracing::info!(session = me.id, %error, "handshake credential refused")
                 }
             }
@@ -54,6 +61,9 @@ impl Session {
                 Problem::new(ErrorCode::BadRequest, "\"data\" must be {\"token\": \"…\"}");
             return self.refuse(message.id.as_deref(), &problem);
         };
+        if let Err(problem) = self.may_authenticate() {
+            return self.refuse(message.id.as_deref(), &problem);
+        }
         let Some(me) = self.me.upgrade() else { return };
         self.paused.set(true);
         self.sessions.services.tasks.spawn_local(async move {
@@ -73,7 +83,10 @@ impl Session {
                 }
                 Err(error) => {
                     let code = match error {
-                        AuthError::Unauthorized(_) => ErrorCode::Unauthorized,
+                        AuthError::Unauthorized(_) => {
+                            me.bad_credential();
+                            ErrorCode::Unauthorized
+                        }
                         AuthError::Unavailable(_) => ErrorCode::Unavailable,
                     };
                     me.refuse(message.id.as_deref(), &Problem::new(code, error.to_string()));

@@ -126,6 +126,10 @@ impl Sessions {
         if let Some(retry_after) = self.draining.get() {
             session.leave(retry_after);
         }
+        if let Some(close) = session.shut_out() {
+            // Since it was let in.
+            session.close(&close);
+        }
         self.services.tasks.spawn_local(session.serve(read_ahead));
     }
 
@@ -156,19 +160,28 @@ impl Sessions {
                 }
             }
             News::LoggedOut(credentials) => {
-                self.close_those(|session| session.viewer.borrow().shares_credential(&credentials));
+                self.log_out(|session| session.viewer.borrow().shares_credential(&credentials));
             }
             News::EverybodyOut => {
-                self.close_those(|session| !session.viewer.borrow().credentials().is_empty());
+                self.log_out(|session| !session.viewer.borrow().credentials().is_empty());
             }
         }
     }
 
-    fn close_those(&self, wanted: impl Fn(&Session) -> bool) {
+    fn log_out(&self, wanted: impl Fn(&Session) -> bool) {
+        let close = Close::Unauthorized("logged out");
+        self.close_those(|session| wanted(session).then(|| close.clone()));
+    }
+
+    /// Closes the sockets of addresses that may not be here any more; how many there were.
+    pub fn end_the_shut_out(&self) -> usize {
+        self.close_those(Session::shut_out)
+    }
+
+    fn close_those(&self, why: impl Fn(&Session) -> Option<Close>) -> usize {
         let sessions: Vec<_> = self.all.borrow().values().cloned().collect();
-        for session in sessions.iter().filter(|session| wanted(session)) {
-            session.close(&Close::Unauthorized("logged out"));
-        }
+        let to_close = sessions.iter().filter_map(|session| Some((session, why(session)?)));
+        to_close.map(|(session, close)| session.close(&close)).count()
     }
 
     /// Closes every socket with 1001, after the answers that it waits for, until all are gone. A socket opened meanwhile is

@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 
 use super::calls::{Call, Verb};
 use super::{MAX_STRIKES, Session};
-use crate::channel::{self, Action, Denied};
+use crate::channel::{self, Denied};
+use crate::gate::Action;
 use crate::hub::Unbound;
 use crate::hub::mail::Published;
 use crate::hub::mirror::{Binding, Owner, Purpose};
@@ -23,17 +24,14 @@ impl Session {
     pub(super) fn handle(&self, text: &str) {
         self.sessions.services.hub.metrics().messages.add(1);
         let decoded = codec::decode(text);
-        if let Err(wait) = self.sessions.services.gate.message_budget(self.client.ip) {
+        let viewer = Rc::clone(&self.viewer.borrow());
+        if let Err(problem) = self.pay(Action::Message, &viewer) {
             self.strikes.set(self.strikes.get() + 1);
             if self.strikes.get() > MAX_OVER_RATE {
                 return self.close(&Close::RateLimited);
             }
             let id =
                 decoded.as_ref().map_or_else(|bad| bad.id.as_deref(), |good| good.id.as_deref());
-            let problem = Problem {
-                retry_after: Some(wait.seconds()),
-                ..Problem::new(ErrorCode::RateLimited, "too many messages")
-            };
             return self.refuse(id, &problem);
         }
         match decoded {
@@ -45,7 +43,7 @@ impl Session {
                 self.strikes.set(self.strikes.get() + 1);
                 self.refuse(malformed.id.as_deref(), &malformed.problem);
                 if self.strikes.get() >= MAX_STRIKES {
-                    self.close(&Close::Abuse);
+                    self.abuse(&Close::Abuse);
                 }
             }
         }
@@ -127,6 +125,14 @@ impl Session {
         if let Some(option) = message.unsupported {
             let text = format!("\"{option}\" is not supported by this release");
             let problem = Problem::new(ErrorCode::BadRequest, text);
+            return self.refuse(message.id.as_deref(), &problem);
+        }
+        let viewer = self.viewer();
+        let paid = self.pay(Action::Bind, &viewer).and_then(|()| match viewer.credentials() {
+            [] => Ok(()),
+            _ => self.may_authenticate(),
+        });
+        if let Err(problem) = paid {
             return self.refuse(message.id.as_deref(), &problem);
         }
         let spelling = message.uri.as_deref().unwrap_or_default();
@@ -211,6 +217,11 @@ impl Session {
                 self.refuse(id, problem);
             }
             Verdict::Ended(End::Refused(problem) | End::NotBindable(problem)) => {
+                if problem.code == ErrorCode::Unauthorized
+                    && !self.viewer.borrow().credentials().is_empty()
+                {
+                    self.bad_credential();
+                }
                 self.refuse(id, problem);
             }
         }
@@ -238,7 +249,7 @@ impl Session {
     }
 
     /// The message's channel, if the rules let this session do `action` there.
-    fn channel_of<'m>(&self, message: &'m Message, action: Action) -> Option<&'m str> {
+    fn channel_of<'m>(&self, message: &'m Message, action: channel::Action) -> Option<&'m str> {
         let services = &self.sessions.services;
         let problem = match message.channel.as_deref() {
             None => Problem::new(ErrorCode::BadRequest, "\"channel\" must be given"),
@@ -260,7 +271,7 @@ impl Session {
     }
 
     fn subscribe(&self, message: &Message) {
-        let Some(name) = self.channel_of(message, Action::Subscribe) else { return };
+        let Some(name) = self.channel_of(message, channel::Action::Subscribe) else { return };
         let mut channels = self.channels.borrow_mut();
         if !channels.iter().any(|channel| &**channel == name) {
             if channels.len() >= self.options().channels {
@@ -288,7 +299,7 @@ impl Session {
     }
 
     fn publish(&self, message: &Message) {
-        let Some(name) = self.channel_of(message, Action::Publish) else { return };
+        let Some(name) = self.channel_of(message, channel::Action::Publish) else { return };
         let frame = codec::encode(&Outgoing {
             event: Some(&message.event),
             channel: Some(name),

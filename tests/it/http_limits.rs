@@ -10,7 +10,7 @@ use crate::harness::{Pogo, Upstream};
 fn an_address_that_asks_too_often_is_told_when_to_come_back() {
     let upstream = Upstream::start();
     let pogo = Pogo::with(&upstream, |options| {
-        options.gate.http = Some(Rate {
+        options.gate.rates.http = Some(Rate {
             count: 1.try_into().unwrap(),
             per: Duration::from_secs(3600),
             burst: 1.try_into().unwrap(),

@@ -65,7 +65,7 @@ fn a_binding_that_was_refused_takes_no_place() {
 #[test]
 fn who_says_too_much_is_told_when_to_go_on_and_then_closed() {
     let (_api, pogo) = start(|options| {
-        options.gate.messages = Some("1/h burst 5".parse().unwrap());
+        options.gate.rates.messages = Some("1/h burst 5".parse().unwrap());
     });
     let mut socket = Socket::open(&pogo);
     for _ in 0..5 {
@@ -89,7 +89,7 @@ fn who_says_too_much_is_told_when_to_go_on_and_then_closed() {
 #[test]
 fn nonsense_costs_the_message_budget_too() {
     let (_api, pogo) = start(|options| {
-        options.gate.messages = Some("1/h burst 3".parse().unwrap());
+        options.gate.rates.messages = Some("1/h burst 3".parse().unwrap());
     });
     let mut socket = Socket::open(&pogo);
     for _ in 0..3 {
@@ -119,7 +119,7 @@ fn a_denied_address_gets_neither_an_answer_nor_a_socket() {
 #[test]
 fn requests_over_the_rate_are_told_when_to_come_back() {
     let (api, pogo) = start(|options| {
-        options.gate.http = Some("1/h burst 4".parse().unwrap());
+        options.gate.rates.http = Some("1/h burst 4".parse().unwrap());
     });
     let mut socket = Socket::open(&pogo);
     let mut wire = pogo.ask("GET /posts HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -6,6 +6,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -23,10 +24,17 @@ pub type Answer = (Response<Bytes>, Option<HeaderMap>);
 
 impl Http2 {
     pub fn connect(address: SocketAddr) -> Self {
+        Self::connect_after(address, b"")
+    }
+
+    /// The same, after other bytes.
+    pub fn connect_after(address: SocketAddr, before: &[u8]) -> Self {
+        let before = before.to_vec();
         let (ready, connected) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             runtime().block_on(async move {
-                let stream = TcpStream::connect(address).await.unwrap();
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(&before).await.unwrap();
                 let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
                 let (sender, connection) = handshake.await.unwrap();
                 ready.send(sender).unwrap();

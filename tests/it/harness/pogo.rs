@@ -41,6 +41,10 @@ impl Pogo {
         self.address
     }
 
+    pub fn gate(&self) -> &pogo::gate::Gate {
+        self.server.as_ref().unwrap().gate()
+    }
+
     pub fn connect(&self) -> Wire {
         Wire::connect(self.address)
     }
@@ -48,6 +52,13 @@ impl Pogo {
     /// Where operators are served.
     pub fn admin(&self) -> SocketAddr {
         self.admin.expect("options.admin is set")
+    }
+
+    /// A connection that a proxy makes for `client`, as it says in a PROXY header.
+    pub fn connect_for(&self, client: &str) -> Wire {
+        let mut wire = self.connect();
+        wire.send(format!("PROXY TCP4 {client} 127.0.0.1 4711 80\r\n"));
+        wire
     }
 
     /// A new connection on which `request` has been sent.

@@ -36,12 +36,21 @@ impl Socket {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Result<Self, u16> {
+        Self::try_open_on(TcpStream::connect(address).unwrap(), path, headers)
+    }
+
+    /// The same, on a connection on which something may have been sent already.
+    pub fn try_open_on(
+        stream: TcpStream,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, u16> {
+        let address = stream.peer_addr().unwrap();
         let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
         for (name, value) in headers {
             let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
             request.headers_mut().append(name, value.parse().unwrap());
         }
-        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         match tungstenite::client(request, stream) {
@@ -53,6 +62,11 @@ impl Socket {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// A socket of `client`, behind a proxy that sends a PROXY header.
+    pub fn open_for(pogo: &Pogo, client: &str) -> Self {
+        Self::try_open_on(pogo.connect_for(client).into_stream(), "/", &[]).expect("a socket")
     }
 
     /// Where the client is connected from.

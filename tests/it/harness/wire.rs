@@ -73,6 +73,12 @@ impl Wire {
         &self.stream
     }
 
+    /// The bare connection, of which nothing was read.
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.ahead.is_empty());
+        self.stream
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         self.answers_head = bytes.starts_with(b"HEAD ");

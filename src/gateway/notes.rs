@@ -1,0 +1,51 @@
+//! What is done about a request once it is answered.
+
+use std::net::IpAddr;
+
+use http::{Response, StatusCode};
+
+use crate::exchange::ResponseBody;
+use crate::gate::{Account, Gate, Offence, Refusal, Wait};
+use crate::rejection::Rejection;
+
+pub(super) struct Notes {
+    /// What its client is told of its budgets.
+    pub(super) account: Account,
+    /// Whom the gate wants to know of that asks for what it is refused.
+    pub(super) watched: Option<IpAddr>,
+    pub(super) tries_credential: bool,
+}
+
+impl Notes {
+    /// Counts against the client what it should not have asked for.
+    pub(super) fn conclude(
+        self,
+        gate: &Gate,
+        answer: &Result<Response<ResponseBody>, Rejection>,
+    ) -> Account {
+        if let Some(client) = self.watched {
+            match answer {
+                Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
+                    if self.tries_credential {
+                        gate.bad_credential(client);
+                    }
+                }
+                Err(Rejection::RateLimited { .. }) => gate.offend(client, Offence::OverRate),
+                Err(Rejection::BadRequest(_)) => gate.offend(client, Offence::Malformed),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        self.account
+    }
+}
+
+pub(super) fn shut_out(refusal: Refusal) -> Rejection {
+    match refusal {
+        Refusal::Banned { left } => Rejection::Banned { left },
+        Refusal::Denied | Refusal::NotAllowed => Rejection::Forbidden("this address is refused"),
+    }
+}
+
+pub(super) fn over_rate(wait: Wait) -> Rejection {
+    Rejection::RateLimited { retry_after: wait.retry }
+}

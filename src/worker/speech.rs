@@ -1,0 +1,76 @@
+//! How HTTP is spoken with clients.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::TokioTimer;
+
+use crate::gateway::{self, Answer, Gateway, Peer};
+
+/// Streams of one HTTP/2 connection.
+const STREAMS: u32 = 128;
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// hyper's own limit, which costs nothing; any other takes memory for each request.
+const HEADERS_BY_DEFAULT: usize = 100;
+/// How often a silent HTTP/2 client is asked whether it is there.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+pub(super) fn http1(options: &gateway::Options) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_header_size(options.header_bytes)
+        .max_buf_size(options.header_bytes.max(64 * 1024))
+        .half_close(false)
+        .keep_alive(true)
+        .writev(true)
+        .title_case_headers(true);
+    if options.headers != HEADERS_BY_DEFAULT {
+        builder.max_headers(options.headers);
+    }
+    builder
+}
+
+pub(super) fn http2(options: &gateway::Options) -> http2::Builder<Local> {
+    let mut builder = http2::Builder::new(Local);
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(u32::try_from(options.header_bytes).unwrap_or(u32::MAX));
+    builder
+}
+
+/// What answers the requests of one connection.
+pub(super) fn service(
+    gateway: Rc<Gateway>,
+    peer: Rc<Peer>,
+) -> impl Service<
+    http::Request<Incoming>,
+    Response = http::Response<Answer>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<http::Response<Answer>, Infallible>>,
+> {
+    service_fn(move |request: http::Request<Incoming>| {
+        Rc::clone(&gateway).serve(request, Rc::clone(&peer))
+    })
+}
+
+/// Runs the streams of an HTTP/2 connection on the worker that accepted it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Local;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for Local {
+    fn execute(&self, stream: F) {
+        tokio::task::spawn_local(async move {
+            stream.await;
+        });
+    }
+}
