@@ -5,6 +5,7 @@
 //! bounded channel, and waits for with a time-out.
 
 mod answer;
+mod bans;
 mod commands;
 mod guard;
 mod lists;
@@ -222,7 +223,8 @@ impl Desk {
         let known = match segments[..] {
             ["healthz" | "readyz" | "metrics" | "routes" | "bindings"] => "GET, HEAD",
             ["sessions"] => "GET, HEAD, DELETE",
-            ["sessions", _] => "DELETE",
+            ["sessions", _] | ["bans", _] | ["bans", _, _] => "DELETE",
+            ["bans"] => "GET, HEAD, POST",
             ["changed" | "publish"] => "POST",
             _ => return Err(Refusal::not_found()),
         };
@@ -238,6 +240,10 @@ impl Desk {
             ("GET", ["bindings"]) => self.bindings(query).await,
             ("DELETE", ["sessions"]) => self.end_sessions(query).await,
             ("DELETE", ["sessions", id]) => self.end_session(id, query).await,
+            ("GET", ["bans"]) => self.bans(query),
+            ("POST", ["bans"]) => self.ban(&collect(&head.headers, body).await?),
+            ("DELETE", ["bans", address]) => self.lift(address, None),
+            ("DELETE", ["bans", address, prefix]) => self.lift(address, Some(prefix)),
             ("POST", ["changed"]) => self.changed(&collect(&head.headers, body).await?),
             ("POST", ["publish"]) => self.publish(&collect(&head.headers, body).await?),
             _ => Err(Refusal::method_not_allowed(known)),

@@ -95,7 +95,7 @@ impl Desk {
     }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
         let text = error.to_string();
         if error.is_data() { Refusal::unprocessable(text) } else { Refusal::bad_request(text) }

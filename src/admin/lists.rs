@@ -125,10 +125,10 @@ fn described(rule: &Rule) -> Value {
 }
 
 /// The parameters of a request, each at most once.
-struct Query(Vec<(String, String)>);
+pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn read(text: Option<&str>, known: &[&str]) -> Result<Self, Refusal> {
+    pub(super) fn read(text: Option<&str>, known: &[&str]) -> Result<Self, Refusal> {
         let url = format!("http://admin/?{}", text.unwrap_or_default());
         let url = reqwest::Url::parse(&url)
             .map_err(|_| Refusal::bad_request("the query is malformed"))?;
@@ -174,20 +174,28 @@ impl Query {
                 Err(Refusal::bad_request("session and client contradict each other"))
             }
             (Some(id), None) => Ok(Which::One(id)),
-            (None, Some(text)) => text
-                .parse::<IpAddr>()
-                .map(|ip| Which::OfAddress(ip.to_canonical()))
-                .map_err(|_| Refusal::bad_request("client must be an IP address")),
+            (None, Some(_)) => Ok(self.address("client")?.map_or(Which::All, Which::OfAddress)),
             (None, None) => Ok(Which::All),
         }
     }
 
-    fn page(&self, which: Which) -> Result<Page, Refusal> {
+    pub(super) fn address(&self, name: &str) -> Result<Option<IpAddr>, Refusal> {
+        let parsed = self.get(name).map(str::parse::<IpAddr>).transpose();
+        let address =
+            parsed.map_err(|_| Refusal::bad_request(format!("{name} must be an IP address")))?;
+        Ok(address.map(|ip| ip.to_canonical()))
+    }
+
+    pub(super) fn limit(&self) -> Result<usize, Refusal> {
         let limit = self.number("limit")?.unwrap_or(PAGE);
-        if !(1..=LARGEST_PAGE).contains(&limit) {
-            let text = format!("limit must be from 1 to {LARGEST_PAGE}");
-            return Err(Refusal::bad_request(text));
+        match (1..=LARGEST_PAGE).contains(&limit) {
+            true => Ok(limit),
+            false => Err(Refusal::bad_request(format!("limit must be from 1 to {LARGEST_PAGE}"))),
         }
-        Ok(Page { which, after: self.number("after")?.unwrap_or(0), limit })
+    }
+
+    fn page(&self, which: Which) -> Result<Page, Refusal> {
+        let after = self.number("after")?.unwrap_or(0);
+        Ok(Page { which, after, limit: self.limit()? })
     }
 }

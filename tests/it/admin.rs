@@ -215,6 +215,50 @@ fn an_operator_ends_one_session_or_all_of_an_address() {
 }
 
 #[test]
+fn an_operator_bans_an_address_and_lifts_the_ban() {
+    let api = Api::start();
+    let pogo = Pogo::at(&api.address().to_string(), |options| {
+        Operator::admit(options);
+        options.gate.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+        options.gate.proxy_protocol = true;
+    });
+    let operator = Operator::of(&pogo);
+    let status = |client: &str| {
+        let mut wire = pogo.connect_for(client);
+        wire.send("GET /posts HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.message().status()
+    };
+    let mut bad = Socket::open_for(&pogo, "192.0.2.7");
+    let mut good = Socket::open_for(&pogo, "192.0.2.8");
+    bad.must(json!({"event": "ping"}));
+    let address = json!({"address": "192.0.2.7"});
+    assert_eq!(operator.must("POST", "/bans", Some(&address)), json!({"banned": true}));
+    assert_eq!(operator.must("POST", "/bans", Some(&address)), json!({"banned": false}));
+    assert_eq!(bad.closed().0, 4403);
+    assert_eq!((status("192.0.2.7"), status("192.0.2.8")), (403, 200));
+    assert_eq!(operator.metric("pogo_rejections_total{reason=\"banned\"}"), 1.0);
+    let listed = operator.get("/bans?address=192.0.2.7");
+    let ban = &listed["bans"][0];
+    assert_eq!((&ban["network"], &listed["total"]), (&json!("192.0.2.7/32"), &json!(1)));
+    assert_eq!(ban["cause"], "an operator's word");
+    assert!((590..=600).contains(&ban["left_seconds"].as_u64().unwrap()), "{ban}");
+    assert_eq!(operator.get("/bans?address=192.0.2.8")["bans"], json!([]));
+    assert_eq!(operator.must("DELETE", "/bans/192.0.2.0/24", None), json!({"lifted": true}));
+    assert_eq!(operator.ask("DELETE", "/bans/192.0.2.7", None).status(), 404);
+    assert_eq!(status("192.0.2.7"), 200);
+    good.assert_silent();
+    let proxy = operator.ask("POST", "/bans", Some(&json!({"address": "127.0.0.1"})));
+    assert_eq!(proxy.status(), 422);
+    for (method, target, status) in [
+        ("DELETE", "/bans/host", 400),
+        ("DELETE", "/bans/192.0.2.7/33", 400),
+        ("PUT", "/bans", 405),
+    ] {
+        assert_eq!(operator.ask(method, target, None).status(), status, "{method} {target}");
+    }
+}
+
+#[test]
 fn what_changed_elsewhere_is_fetched_again() {
     let api = Api::start();
     api.put("/posts/1", json!({"n": 1}));
@@ -321,7 +365,7 @@ fn every_command_of_the_documentation_works() {
         let (method, target, body) = curl(line);
         let answer = operator.ask(&method, &target, body.as_ref());
         // The session of the example may be another one here.
-        let of_one = target.starts_with("/sessions/");
+        let of_one = target.starts_with("/sessions/") || target.starts_with("/bans/");
         assert_eq!(answer.status(), if of_one { answer.status() } else { 200 }, "{line}");
         assert!([200, 404].contains(&answer.status()), "{line}");
         typed += 1;
@@ -334,6 +378,7 @@ fn every_command_of_the_documentation_works() {
         .collect();
     for line in listed {
         let (method, path) = line.split_once(' ').unwrap();
+        let path = path.replace("ADDRESS", "ID");
         let shown = path.trim_end_matches("ID");
         assert!(section.contains(&format!("$POGO{shown}")), "no command shows {line}");
         let status = operator.ask(method, &path.replace("ID", "1"), None).status();
