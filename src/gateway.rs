@@ -113,6 +113,17 @@ enum Step {
     WebSocket(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
 }
 
+/// What a gateway works with.
+pub struct Parts {
+    pub gate: Arc<Gate>,
+    pub exchange: Rc<Exchange>,
+    pub sessions: Rc<Sessions>,
+    pub access: Rc<Access>,
+    pub spellings: Rc<Spellings>,
+    pub tasks: TaskTracker,
+    pub callers: Callers,
+}
+
 /// One worker's front: what every request of its connections goes through.
 pub struct Gateway {
     limits: Limits,
@@ -129,16 +140,8 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub fn new(
-        options: &Options,
-        gate: Arc<Gate>,
-        exchange: Rc<Exchange>,
-        sessions: Rc<Sessions>,
-        access: Rc<Access>,
-        spellings: Rc<Spellings>,
-        tasks: TaskTracker,
-        callers: Callers,
-    ) -> Self {
+    pub fn new(options: &Options, parts: Parts) -> Self {
+        let Parts { gate, exchange, sessions, access, spellings, tasks, callers } = parts;
         Self {
             limits: Limits { bytes: options.body_bytes, window: options.request_idle },
             websocket_path: options.websocket_path.clone(),

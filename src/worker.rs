@@ -4,10 +4,8 @@ mod ended;
 mod speech;
 
 use std::cell::Cell;
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::ended::Ended;
-use self::speech::{Local, service};
+use self::speech::Local;
 use crate::access::Access;
 use crate::callers::{Callers, Listed};
 use crate::channel;
@@ -30,7 +28,7 @@ use crate::downstream::{Downstream, Patience, Speaks};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
-use crate::gateway::{Gateway, Peer};
+use crate::gateway::{self, Gateway, Peer};
 use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
@@ -207,16 +205,16 @@ impl Worker {
             Arc::clone(&shared.routes),
             options.admin.is_some(),
         );
-        let gateway = Rc::new(Gateway::new(
-            &options.gateway,
-            Arc::clone(&shared.gate),
+        let parts = gateway::Parts {
+            gate: Arc::clone(&shared.gate),
             exchange,
-            Rc::clone(&sessions),
-            Rc::clone(&access),
+            sessions: Rc::clone(&sessions),
+            access: Rc::clone(&access),
             spellings,
-            tasks.clone(),
-            callers.clone(),
-        ));
+            tasks: tasks.clone(),
+            callers: callers.clone(),
+        };
+        let gateway = Rc::new(Gateway::new(&options.gateway, parts));
         let (http1, http2) = (speech::http1(&options.gateway), speech::http2(&options.gateway));
         let (drain, draining) = (CancellationToken::new(), Cell::new(false));
         Rc::new(Self {
@@ -372,65 +370,6 @@ impl Worker {
                 None => return Ok(()),
             }
         }
-    }
-
-    /// Returns the stream when nothing has been asked for a while.
-    async fn speak_http1(
-        &self,
-        stream: Downstream,
-        peer: Rc<Peer>,
-    ) -> Result<Option<Downstream>, Ended> {
-        let heads = stream.heads();
-        let connection =
-            self.http1.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
-        let mut connection = connection.with_upgrades();
-        let mut drain = std::pin::pin!(self.drain.cancelled());
-        let (mut registered, mut resting, mut draining) = (false, false, false);
-        std::future::poll_fn(|cx| {
-            // What has come is read before the connection is told to end.
-            if !registered && self.draining.get() {
-                let polled = Pin::new(&mut connection).poll(cx);
-                if polled.is_ready() {
-                    return polled;
-                }
-            }
-            // Asking a token takes a lock, so it is asked only when it has been cancelled.
-            if !draining && (!registered || self.draining.get()) {
-                registered = true;
-                draining = drain.as_mut().poll(cx).is_ready();
-                if draining {
-                    heads.keep_open(false);
-                    Pin::new(&mut connection).graceful_shutdown();
-                }
-            }
-            let polled = Pin::new(&mut connection).poll(cx);
-            if polled.is_ready() || draining || resting || !heads.is_idle() {
-                return polled;
-            }
-            // An idle connection ends at once. Were it not idle, it would end after its answer.
-            resting = true;
-            heads.keep_open(true);
-            Pin::new(&mut connection).graceful_shutdown();
-            Pin::new(&mut connection).poll(cx)
-        })
-        .await
-        .map_err(Ended::Http)?;
-        if !resting || draining {
-            return Ok(None);
-        }
-        Ok(connection.into_parts().map(|parts| parts.io.rest(&parts.read_buf)))
-    }
-
-    async fn speak_http2(&self, stream: Downstream, peer: Rc<Peer>) -> Result<(), Ended> {
-        let connection =
-            self.http2.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => return ended.map_err(Ended::Http),
-            () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        connection.await.map_err(Ended::Http)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioTimer;
 
+use super::Worker;
+use super::ended::Ended;
+use crate::downstream::Downstream;
 use crate::gateway::{self, Answer, Gateway, Peer};
 
 /// Streams of one HTTP/2 connection.
@@ -48,8 +52,73 @@ pub(super) fn http2(options: &gateway::Options) -> http2::Builder<Local> {
     builder
 }
 
+impl Worker {
+    /// Returns the stream when nothing has been asked for a while.
+    pub(super) async fn speak_http1(
+        &self,
+        stream: Downstream,
+        peer: Rc<Peer>,
+    ) -> Result<Option<Downstream>, Ended> {
+        let heads = stream.heads();
+        let connection =
+            self.http1.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
+        let mut connection = connection.with_upgrades();
+        let mut drain = std::pin::pin!(self.drain.cancelled());
+        let (mut registered, mut resting, mut draining) = (false, false, false);
+        std::future::poll_fn(|cx| {
+            // What has come is read before the connection is told to end.
+            if !registered && self.draining.get() {
+                let polled = Pin::new(&mut connection).poll(cx);
+                if polled.is_ready() {
+                    return polled;
+                }
+            }
+            // Asking a token takes a lock, so it is asked only when it has been cancelled.
+            if !draining && (!registered || self.draining.get()) {
+                registered = true;
+                draining = drain.as_mut().poll(cx).is_ready();
+                if draining {
+                    heads.keep_open(false);
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+            }
+            let polled = Pin::new(&mut connection).poll(cx);
+            if polled.is_ready() || draining || resting || !heads.is_idle() {
+                return polled;
+            }
+            // An idle connection ends at once. Were it not idle, it would end after its answer.
+            resting = true;
+            heads.keep_open(true);
+            Pin::new(&mut connection).graceful_shutdown();
+            Pin::new(&mut connection).poll(cx)
+        })
+        .await
+        .map_err(Ended::Http)?;
+        if !resting || draining {
+            return Ok(None);
+        }
+        Ok(connection.into_parts().map(|parts| parts.io.rest(&parts.read_buf)))
+    }
+
+    pub(super) async fn speak_http2(
+        &self,
+        stream: Downstream,
+        peer: Rc<Peer>,
+    ) -> Result<(), Ended> {
+        let connection =
+            self.http2.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return ended.map_err(Ended::Http),
+            () = self.drain.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.map_err(Ended::Http)
+    }
+}
+
 /// What answers the requests of one connection.
-pub(super) fn service(
+fn service(
     gateway: Rc<Gateway>,
     peer: Rc<Peer>,
 ) -> impl Service<
