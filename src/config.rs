@@ -74,6 +74,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, Fault> {
     Ok(Loaded { config, document })
 }
 
+/// As [`load`], from the text of a file.
+pub fn parse(text: &str) -> Result<Loaded, Fault> {
+    let document = Document::parse(Path::new(DEFAULT_FILE), text.to_owned())?;
+    let config: Config = document.read()?;
+    check::check(&config, &document)?;
+    Ok(Loaded { config, document })
+}
+
 impl Loaded {
     pub fn config(&self) -> &Config {
         &self.config

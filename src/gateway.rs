@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
-use http::{HeaderMap, Method, Request, Response, Uri, request};
+use http::header::{ALLOW, CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, request};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt;
@@ -30,7 +30,7 @@ use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
 use crate::gate::{Account, Action, Gate, forwarded};
 use crate::head::Heads;
 use crate::headers::{self, ClientAddress};
-use crate::rejection::Rejection;
+use crate::rejection::{self, Rejection};
 use crate::session::{self, Opening, Sessions};
 use crate::spelling::Spellings;
 use crate::upstream::Tunnel;
@@ -111,6 +111,7 @@ impl Peer {
 enum Step {
     Forward(Box<Request<RequestBody>>),
     WebSocket(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
+    Answer(Box<Response<ResponseBody>>),
 }
 
 /// What a gateway works with.
@@ -176,6 +177,7 @@ impl Gateway {
             let answer = match step {
                 Ok(Step::Forward(request)) => self.exchange.forward(request).await,
                 Ok(Step::WebSocket(answer)) => answer.await,
+                Ok(Step::Answer(answer)) => Ok(*answer),
                 Err(rejection) => Err(rejection),
             };
             let told = notes.map(|notes: Box<Notes>| notes.conclude(&self.gate, &answer));
@@ -263,7 +265,11 @@ impl Gateway {
         }
         self.fits(&parts)?;
         let body = RequestBody::incoming(body, self.limits, &peer.heads);
-        let request = self.exchange.outgoing(Request::from_parts(parts, body), client, account)?;
+        let mut request =
+            self.exchange.outgoing(Request::from_parts(parts, body), client, account)?;
+        if *request.method() == Method::OPTIONS && !headers::spend_hop(request.headers_mut()) {
+            return Ok(Step::Answer(Box::new(own_options())));
+        }
         Ok(Step::Forward(Box::new(request)))
     }
 
@@ -362,6 +368,14 @@ fn lawful(parts: &request::Parts) -> Result<(), Rejection> {
         return Ok(());
     }
     Err(Rejection::BadRequest("invalid target"))
+}
+
+/// What Pogo says of itself to an `OPTIONS` that may go no further.
+fn own_options() -> Response<ResponseBody> {
+    let mut answer = Response::new(ResponseBody::Empty);
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(rejection::ALLOWED));
+    answer
 }
 
 /// The client's bare socket, once hyper has let go of it.

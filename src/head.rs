@@ -135,6 +135,8 @@ pub struct Scan {
     begun: Vec<u8>,
     /// Some of a head has come, and not its end.
     amid: bool,
+    /// A line of the head has come: empty ones before the first do not end it (RFC 9112 §2.2).
+    lines: bool,
 }
 
 impl Scan {
@@ -155,7 +157,7 @@ impl Scan {
         Poll::Ready(Ok(()))
     }
 
-    /// Looks at the lines up to the first empty one.
+    /// Looks at the lines up to the empty one that ends a head.
     pub fn read(&mut self, mut bytes: &[u8], heads: &Heads) {
         while !bytes.is_empty() {
             let rest = bytes;
@@ -177,11 +179,13 @@ impl Scan {
                 is_empty(&begun)
             };
             if over {
-                // Empty lines before a head are not its end (RFC 9112 §2.2), nor is it noticed if
-                // they are taken for it: what is asked is who is waited for.
                 self.amid = false;
-                return;
+                if std::mem::take(&mut self.lines) {
+                    return;
+                }
+                continue;
             }
+            self.lines = true;
             self.amid = true;
         }
     }
@@ -265,6 +269,17 @@ mod tests {
         scan.read(&[&b"GET / HTTP/1.1\r\n\r\n"[..], BOTH].concat(), &heads);
         assert!(!heads.take_two_lengths());
         assert_eq!(heads.take_names(), None);
+    }
+
+    #[test]
+    fn empty_lines_before_a_head_do_not_end_it() {
+        let before = [b"\r\n\n", BOTH].concat();
+        for at in 0..before.len() {
+            let (heads, mut scan) = (Heads::default(), Scan::default());
+            scan.read(&before[..at], &heads);
+            scan.read(&before[at..], &heads);
+            assert!(heads.take_two_lengths() && !scan.is_amid(), "split at {at}");
+        }
     }
 
     #[test]

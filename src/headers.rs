@@ -8,13 +8,17 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, Entry,
-    FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{Method, Uri, Version, request, response};
 use hyper::body::Frame;
 
 use crate::rejection::Rejection;
+
+mod host;
+
+use host::is_host;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -104,7 +108,9 @@ struct Found {
     connection: bool,
     te: bool,
     transfer_encoding: bool,
-    content_length: bool,
+    lengths: usize,
+    /// A length that is no plain number, such as a list of equal ones.
+    odd_length: bool,
     upgrade: bool,
     expect: bool,
     forwarded: bool,
@@ -116,14 +122,17 @@ struct Found {
 
 fn look(headers: &HeaderMap) -> Found {
     let mut found = Found::default();
-    for name in headers.iter().map(|(name, _)| name) {
+    for (name, value) in headers {
         match *name {
             HOST => found.hosts += 1,
             COOKIE => found.cookies += 1,
             CONNECTION => found.connection = true,
             TE => found.te = true,
             TRANSFER_ENCODING => found.transfer_encoding = true,
-            CONTENT_LENGTH => found.content_length = true,
+            CONTENT_LENGTH => {
+                found.lengths += 1;
+                found.odd_length |= !is_number(value.as_bytes());
+            }
             UPGRADE => found.upgrade = true,
             EXPECT => found.expect = true,
             FORWARDED => found.forwarded = true,
@@ -137,6 +146,10 @@ fn look(headers: &HeaderMap) -> Found {
         }
     }
     found
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 /// Checks a client's request and gives it the head that the upstream is to see, origin-form and
@@ -175,6 +188,8 @@ pub fn to_client(parts: &mut response::Parts, via: Option<&Via>) -> Result<(), B
         // RFC 9112 §6.3: Transfer-Encoding overrides, and a forwarder MUST remove Content-Length.
         parts.headers.remove(CONTENT_LENGTH);
         parts.headers.remove(TRANSFER_ENCODING);
+    } else if found.lengths > 1 || found.odd_length {
+        one_length(&mut parts.headers);
     }
     remove_hop_by_hop(&mut parts.headers, &found, no_te);
     if let Some(via) = via {
@@ -182,6 +197,18 @@ pub fn to_client(parts: &mut response::Parts, via: Option<&Via>) -> Result<(), B
     }
     parts.version = Version::HTTP_11;
     Ok(())
+}
+
+/// RFC 9110 §8.6: of lengths that are all equal, as has been seen to, one goes on.
+fn one_length(headers: &mut HeaderMap) {
+    let first = headers.remove(CONTENT_LENGTH);
+    let text = first.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+    let length = text.split(|&byte| byte == b',').next().unwrap_or_default().trim_ascii();
+    if is_number(length)
+        && let Ok(length) = HeaderValue::from_bytes(length)
+    {
+        headers.insert(CONTENT_LENGTH, length);
+    }
 }
 
 /// Why an upstream's answer cannot be passed on.
@@ -206,6 +233,9 @@ fn settle_host(
         return Err(Rejection::BadRequest("more than one Host"));
     }
     if parts.uri.authority().is_some() {
+        if found.hosts == 0 && parts.version == Version::HTTP_11 {
+            return Err(Rejection::BadRequest("no Host"));
+        }
         return host_of_target(parts).map(Some);
     }
     if let Some(host) = parts.headers.get(HOST) {
@@ -229,7 +259,9 @@ fn host_of_target(parts: &mut request::Parts) -> Result<HeaderValue, Rejection> 
     }
     let host =
         HeaderValue::try_from(authority).map_err(|_| Rejection::BadRequest("invalid authority"))?;
-    let (Some(path), Some(_)) = (target.path_and_query, target.scheme) else {
+    let (Some(path), Some("http" | "https")) =
+        (target.path_and_query, target.scheme.as_ref().map(http::uri::Scheme::as_str))
+    else {
         return Err(Rejection::BadRequest("invalid target"));
     };
     // RFC 9113 §8.3.1: two names for the host must agree.
@@ -247,23 +279,18 @@ fn host_of_target(parts: &mut request::Parts) -> Result<HeaderValue, Rejection> 
     Ok(host)
 }
 
-/// RFC 9110 §7.2: uri-host and port, without user information.
-fn is_host(host: &[u8]) -> bool {
-    !host.is_empty()
-        && host.iter().all(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => true,
-            _ => b"-._~:[]%!$&'()*+,;=".contains(byte),
-        })
-}
-
 /// Leaves exactly one way to tell where the body ends.
 fn settle_framing(
     parts: &mut request::Parts,
     found: &Found,
     has_body: bool,
 ) -> Result<(), Rejection> {
+    if found.lengths > 1 || found.odd_length {
+        return Err(Rejection::BadRequest("invalid Content-Length"));
+    }
+    let has_length = found.lengths == 1;
     if found.transfer_encoding {
-        if found.content_length {
+        if has_length {
             return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
         }
         if only_chunked(&parts.headers).is_none() {
@@ -273,10 +300,13 @@ fn settle_framing(
             // The body has turned out to be empty: say so.
             parts.headers.remove(TRANSFER_ENCODING);
             parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        } else if parts.headers.get(TRANSFER_ENCODING) != Some(&CHUNKED) {
+            // In other letters it is the same to us, and must be to whoever reads it next.
+            parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
         }
-    } else if has_body && !found.content_length {
+    } else if has_body && !has_length {
         parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
-    } else if !has_body && !found.content_length && expects_body(&parts.method) {
+    } else if !has_body && !has_length && expects_body(&parts.method) {
         parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     Ok(())
@@ -465,6 +495,21 @@ pub fn lists(headers: &HeaderMap, name: HeaderName, member: &[u8]) -> bool {
         .iter()
         .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(member))
+}
+
+/// Takes one hop off those that an `OPTIONS` may still make; false when it may make none
+/// (RFC 9110 §7.6.2).
+pub fn spend_hop(headers: &mut HeaderMap) -> bool {
+    let Some(hops) = headers.get(MAX_FORWARDS).map(HeaderValue::as_bytes) else {
+        return true;
+    };
+    if hops.is_empty() || !hops.iter().all(u8::is_ascii_digit) {
+        return true;
+    }
+    let left =
+        std::str::from_utf8(hops).ok().and_then(|hops| hops.parse().ok()).unwrap_or(u64::MAX);
+    headers.insert(MAX_FORWARDS, HeaderValue::from(left.saturating_sub(1)));
+    left > 0
 }
 
 /// Asks the next hop, up or down, to speak WebSocket.

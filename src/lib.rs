@@ -45,6 +45,7 @@ pub mod route;
 pub mod server;
 pub mod session;
 pub mod spelling;
+pub mod streams;
 pub mod trace;
 pub mod units;
 pub mod upstream;

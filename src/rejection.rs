@@ -11,6 +11,9 @@ use http::{Response, StatusCode};
 
 use crate::protocol::{ErrorCode, Problem};
 
+/// The methods that pass; others that are tokens do, too.
+pub const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// Why a request is answered by the gateway itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {
@@ -166,8 +169,7 @@ impl Rejection {
         }
         match self {
             Self::MethodNotAllowed => {
-                let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-                headers.insert(ALLOW, HeaderValue::from_static(allow));
+                headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
             }
             Self::Unauthorized(_) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -7,7 +7,8 @@
 mod calls;
 mod credential;
 mod ending;
-mod frames;
+#[doc(hidden)] // Public for the fuzzers alone.
+pub mod frames;
 mod gate;
 pub mod handshake;
 pub mod orders;

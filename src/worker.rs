@@ -1,5 +1,6 @@
 //! One core: runtime, listener, connections, upstream pool, sockets.
 
+mod conversation;
 mod ended;
 mod speech;
 
@@ -10,7 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use futures_util::FutureExt;
 use hyper::server::conn::{http1, http2};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -18,13 +19,11 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::ended::Ended;
 use self::speech::Local;
 use crate::access::Access;
-use crate::callers::{Callers, Listed};
+use crate::callers::Callers;
 use crate::channel;
-use crate::connections::{Connections, Exceeded, Slot};
-use crate::downstream::{Downstream, Patience, Speaks};
+use crate::connections::{Connections, Exceeded};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
@@ -33,7 +32,6 @@ use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
 use crate::metrics::{self, Reason};
-use crate::proxy_protocol::{self, Source};
 use crate::route::Routes;
 use crate::server::Options;
 use crate::session::orders::Order;
@@ -50,11 +48,6 @@ const SWEEP_TICKS: u64 = 5;
 const GATE_TICKS: u64 = 600;
 /// How long accepting rests when the process has no descriptors or memory left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// How long a connection that was just accepted may take to say something once a drain begins:
-/// what its client has sent is on its way, and is not to be thrown back at it.
-const LAST_WORD: Duration = Duration::from_secs(1);
-/// A usual PROXY header and a small request, so that they cost one read.
-const PROXY_READ: usize = 1024;
 /// What all workers have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -238,11 +231,7 @@ impl Worker {
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = drain.cancelled() => {
-                    self.draining.set(true);
-                    self.drain.cancel();
-                    return;
-                }
+                () = drain.cancelled() => break,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -254,6 +243,13 @@ impl Worker {
                 }
             }
         }
+        // Who has connected by now may have sent a request as well.
+        tokio::task::yield_now().await;
+        while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+            self.take_in(stream, peer);
+        }
+        self.draining.set(true);
+        self.drain.cancel();
     }
 
     fn take_in(self: &Rc<Self>, stream: TcpStream, address: SocketAddr) {
@@ -286,89 +282,6 @@ impl Worker {
         let sockets = self.sessions.end_the_shut_out();
         if connections + sockets > 0 {
             tracing::info!(connections, sockets, "ended what denied or banned addresses had open");
-        }
-    }
-
-    /// Hears from a trusted proxy for whom it forwards, and puts what it sent after that in `ahead`.
-    async fn introduce(
-        &self,
-        stream: &mut TcpStream,
-        ahead: &mut BytesMut,
-        slot: &mut Slot,
-        proxy: Peer,
-        listed: &Listed,
-    ) -> Result<Peer, Ended> {
-        ahead.reserve(PROXY_READ);
-        match proxy_protocol::read(stream, ahead).await? {
-            Source::Client(client) => {
-                let peer = Peer::new(client, &self.shared.gate);
-                slot.move_to(peer.ip(), peer.is_trusted()).map_err(|_| Ended::Crowded)?;
-                listed.move_to(peer.ip());
-                Ok(peer)
-            }
-            // Whose headers these are nobody can tell.
-            Source::Unknown => Ok(proxy.untrusted()),
-        }
-    }
-
-    async fn converse(
-        &self,
-        mut stream: TcpStream,
-        mut slot: Slot,
-        mut peer: Peer,
-        listed: &Listed,
-    ) -> Result<(), Ended> {
-        stream.set_nodelay(true)?;
-        let options = &self.shared.options.gateway;
-        let patience = Patience {
-            head: options.header_read,
-            rest: options.rest_after,
-            untaken: options.request_idle,
-        };
-        let mut ahead = BytesMut::new();
-        if self.shared.options.gate.proxy_protocol && peer.is_trusted() {
-            // In a box, so that no other connection keeps the room for it.
-            let words = self.introduce(&mut stream, &mut ahead, &mut slot, peer, listed);
-            let words = Box::pin(tokio::time::timeout(options.header_read, words));
-            peer = tokio::select! {
-                heard = words => heard.map_err(|_| Ended::Silent)??,
-                () = self.drain.cancelled() => return Ok(()),
-            };
-        }
-        let mut stream = Downstream::new(stream, ahead.freeze(), slot, patience);
-        let peer = Rc::new(peer.on(&stream));
-        let mut begun = false;
-        loop {
-            let speaks = {
-                let first_bytes = tokio::time::timeout(options.header_read, stream.listen());
-                let mut first_bytes = std::pin::pin!(first_bytes);
-                let heard = tokio::select! {
-                    biased;
-                    heard = first_bytes.as_mut() => heard,
-                    () = self.drain.cancelled() => {
-                        if begun {
-                            return Ok(());
-                        }
-                        match tokio::time::timeout(LAST_WORD, first_bytes).await {
-                            Ok(heard) => heard,
-                            Err(_) => return Ok(()),
-                        }
-                    }
-                };
-                heard.map_err(|_| Ended::Silent)??
-            };
-            match speaks {
-                None => return Ok(()),
-                Some(Speaks::Http2) if !begun => {
-                    return Box::pin(self.speak_http2(stream, peer)).await;
-                }
-                Some(Speaks::Http1 | Speaks::Http2) => begun = true,
-            }
-            // In a box of its own, so that an idle connection does not keep the room for it.
-            match Box::pin(self.speak_http1(stream, Rc::clone(&peer))).await? {
-                Some(idle) => stream = idle,
-                None => return Ok(()),
-            }
         }
     }
 }

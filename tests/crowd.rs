@@ -100,7 +100,7 @@ impl Pogo {
         let config = format!(
             "listen = \"127.0.0.1:0\"\nupstream = \"http://{}\"\nworkers = 2\n\
              [timeouts]\nupstream_response = \"2m\"\n[views]\nstale_after = \"2m\"\nmin_interval = \"1ms\"\n\
-             [websocket]\nping_interval = \"2m\"\npong_timeout = \"3m\"\n\
+             [websocket]\nping_interval = \"1h\"\npong_timeout = \"1h\"\n\
              [log]\nformat = \"json\"\n",
             api.address()
         );

@@ -27,6 +27,27 @@ pub(crate) fn memory(root: u32) -> io::Result<u64> {
     Ok(sum)
 }
 
+/// Bytes of memory of the process that are in use, shared pages included.
+pub(crate) fn resident(pid: u32) -> io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    Ok(1024 * number(line.and_then(|line| line.split_whitespace().next()))?)
+}
+
+/// How often the threads of the tree went to sleep by themselves, which is as often as they were woken.
+pub(crate) fn wakes(root: u32) -> io::Result<u64> {
+    let mut sum = 0;
+    for pid in tree(root)? {
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let status = fs::read_to_string(thread?.path().join("status"))?;
+            let line =
+                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            sum += number(line.map(str::trim))?;
+        }
+    }
+    Ok(sum)
+}
+
 /// How many files this process may open.
 pub(crate) fn open_files() -> io::Result<usize> {
     let limits = fs::read_to_string(format!("/proc/{}/limits", process::id()))?;
@@ -38,7 +59,7 @@ pub(crate) fn open_files() -> io::Result<usize> {
     usize::try_from(number(soft)?).map_err(io::Error::other)
 }
 
-fn tree(root: u32) -> io::Result<Vec<u32>> {
+pub(crate) fn tree(root: u32) -> io::Result<Vec<u32>> {
     let mut pids = vec![root];
     let mut next = 0;
     while let Some(&pid) = pids.get(next) {

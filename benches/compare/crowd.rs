@@ -5,20 +5,22 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use crate::options::Shape;
-use crate::socket::{Received, Socket};
+use crate::row::Shape;
+use crate::socket::{Dialect, Received, Socket};
+use crate::times::Times;
 
-/// Handshakes under way at once.
-const OPENING: usize = 64;
+/// Handshakes under way at once, where nothing speaks against it.
+pub(crate) const OPENING: usize = 64;
 /// What is not delivered by then is lost.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What must not happen; one of these fails the whole run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,14 +48,16 @@ pub(crate) struct Crowd {
     _readers: JoinSet<io::Result<()>>,
 }
 
-#[derive(Default)]
 struct Shared {
     shape: Shape,
-    /// Which URI was written, and the number it has since.
+    /// Which URI was written, the number it has since, and when that was sent.
     newest: Cell<(usize, u64)>,
+    since: Cell<Instant>,
     /// How many sockets have that.
-    arrived: Cell<u64>,
+    arrived: Cell<usize>,
     everywhere: Notify,
+    /// How long each took to arrive.
+    delays: RefCell<Times>,
     skipped: Cell<u64>,
     repeated: Cell<u64>,
     reordered: Cell<u64>,
@@ -61,25 +65,29 @@ struct Shared {
 }
 
 impl Crowd {
-    /// Opens the sockets and binds each to its URI, in turn.
-    pub(crate) async fn gather(server: SocketAddr, shape: Shape) -> io::Result<Self> {
-        let scratch = RefCell::new(vec![0; 64 * 1024]);
-        let shared = Rc::new(Shared { shape, scratch, ..Shared::default() });
+    /// Opens the sockets, so many at once, and binds each to its URIs.
+    pub(crate) async fn gather(
+        server: SocketAddr,
+        shape: Shape,
+        dialect: Dialect,
+        at_once: usize,
+    ) -> io::Result<Self> {
+        let shared = Rc::new(Shared::new(shape));
         let mut opening = JoinSet::new();
-        let permits = Rc::new(Semaphore::new(OPENING));
+        let permits = Rc::new(Semaphore::new(at_once));
         for index in 0..shape.sockets {
             let permits = permits.clone();
-            let item = index % shape.uris;
             opening.spawn_local(async move {
                 let _permit = permits.acquire().await.map_err(io::Error::other)?;
-                let socket = timeout(PATIENCE, Socket::bind(server, index, &uri(item))).await??;
-                io::Result::Ok((item, socket))
+                let bind = Socket::bind(server, index, shape.items(index), dialect);
+                Ok((index, timeout(PATIENCE, bind).await??))
             });
         }
         let mut readers = JoinSet::new();
         while let Some(opened) = opening.join_next().await {
-            let (item, socket) = opened.map_err(io::Error::other)??;
-            readers.spawn_local(shared.clone().follow(item, socket));
+            let opened: io::Result<(usize, Socket)> = opened.map_err(io::Error::other)?;
+            let (index, socket) = opened?;
+            readers.spawn_local(shared.clone().follow(shape.items(index), socket));
         }
         Ok(Self { shared, _readers: readers })
     }
@@ -87,6 +95,7 @@ impl Crowd {
     /// From now on the item has this number.
     pub(crate) fn expect(&self, item: usize, number: u64) {
         self.shared.newest.set((item, number));
+        self.shared.since.set(Instant::now());
         self.shared.arrived.set(0);
     }
 
@@ -100,9 +109,14 @@ impl Crowd {
         timeout(PATIENCE, complete).await.is_ok()
     }
 
+    /// How long the deliveries took since the last time this was asked.
+    pub(crate) fn delays(&self) -> Times {
+        self.shared.delays.take()
+    }
+
     pub(crate) fn faults(&self) -> Vec<Fault> {
         let missing = self.shared.shape.bound() - self.shared.arrived.get();
-        let lost = self.shared.skipped.get() + missing;
+        let lost = self.shared.skipped.get() + missing as u64;
         let (repeated, reordered) = (self.shared.repeated.get(), self.shared.reordered.get());
         let mut faults = Vec::new();
         faults.extend((lost > 0).then_some(Fault::Lost(lost)));
@@ -113,16 +127,31 @@ impl Crowd {
 }
 
 impl Shared {
+    fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            newest: Cell::default(),
+            since: Cell::new(Instant::now()),
+            arrived: Cell::default(),
+            everywhere: Notify::new(),
+            delays: RefCell::default(),
+            skipped: Cell::default(),
+            repeated: Cell::default(),
+            reordered: Cell::default(),
+            scratch: RefCell::new(vec![0; 64 * 1024]),
+        }
+    }
+
     /// Reads one socket until it closes.
-    async fn follow(self: Rc<Self>, item: usize, mut socket: Socket) -> io::Result<()> {
-        let mut held = 0;
+    async fn follow(self: Rc<Self>, items: Range<usize>, mut socket: Socket) -> io::Result<()> {
+        let mut held = vec![0; items.len()];
         loop {
             socket.readable().await?;
             let pings = socket.take(&mut self.scratch.borrow_mut(), |received| {
-                if let Received::Update(number) = received {
-                    self.judge(held, (item, number));
-                    held = held.max(number);
-                }
+                let Received::Update(item, number) = received else { return };
+                let Some(held) = held.get_mut(item.wrapping_sub(items.start)) else { return };
+                self.judge(*held, (item, number));
+                *held = number.max(*held);
             })?;
             socket.answer(pings).await?;
         }
@@ -139,7 +168,8 @@ impl Shared {
             Ordering::Greater => count(&self.skipped, number - held - 1),
         }
         if (item, number) == self.newest.get() {
-            count(&self.arrived, 1);
+            self.arrived.set(self.arrived.get() + 1);
+            self.delays.borrow_mut().add(self.since.get().elapsed());
             if self.arrived.get() == self.shape.bound() {
                 self.everywhere.notify_one();
             }

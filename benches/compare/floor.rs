@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::upstream::{announce, content_length, end_with_parent};
 
-/// The generator leaves no handshake half done for so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The generator leaves no handshake half done for so long, and its writer idle no longer while the sockets are opened.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// By URI.
 type Sockets = Arc<Mutex<HashMap<String, Vec<TcpStream>>>>;

@@ -1,22 +1,33 @@
-//! What Pogo costs next to other servers, in CPU time: `cargo bench`, or
-//! `cargo bench -- --only fanout --rounds 5`. Linux only, loopback only.
+//! What Pogo costs next to other servers: `cargo bench`, or `cargo bench -- --only fanout --rounds 3`. Linux only, loopback only.
 //!
-//! Every server is a process of its own, and what is counted is the user and system time of its whole process tree, because
-//! wall-clock time says little on a machine that does other things too. Rounds visit the servers in turn, so that a slow minute
-//! meets all of them. The generator (this process) and the upstream are counted for nobody.
+//! Every server is a process of its own, on a core of its own, and what is counted is the user and system time of its whole process
+//! tree, because wall-clock time says little on a machine that does other things too. Rounds visit the servers in turn, so that a
+//! slow minute meets all of them. The generator (this process) and the API are counted for nobody.
 //!
-//! Read in this order: `peer` (who is measured), `http` and `fanout` (what is measured), `crowd` (what must arrive), `table` (what is printed).
+//! Read in this order: `row` (what is measured), `peer` (of whom), `http`, `events` and `idle` (how), `crowd` (what must arrive),
+//! `table` (what is printed), `report` (what becomes of it). `guard` and `soak` are programs of their own.
 
+mod chart;
+mod conf;
+mod cores;
+mod count;
 mod cpu;
 mod crowd;
-mod fanout;
+mod events;
 mod floor;
+mod guard;
 mod http;
+mod http2_load;
+mod idle;
 mod options;
 mod pass_through;
 mod peer;
+mod report;
+mod row;
+mod soak;
 mod socket;
 mod table;
+mod times;
 mod upstream;
 
 use std::io;
@@ -24,22 +35,33 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use tokio::time::Instant;
 
+use crate::cores::Cores;
 use crate::crowd::Fault;
-use crate::options::{Options, Role, Row};
-use crate::peer::Peer;
-use crate::table::{Measure, Table};
+use crate::options::{Options, Role};
+use crate::peer::{Peer, Stage};
+use crate::row::{Load, Row, What};
+use crate::socket::Dialect;
+use crate::table::Table;
 
 /// No measurement of one server takes longer; what does has hung.
-const LONGEST: Duration = Duration::from_secs(120);
+const LONGEST: Duration = Duration::from_secs(180);
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let outcome = match options.role {
+    let outcome = match &options.role {
         Some(Role::Upstream) => upstream::run(),
-        Some(Role::PassThrough { upstream }) => pass_through::run(upstream, options.workers),
+        Some(Role::PassThrough { upstream, http2, workers }) => {
+            pass_through::run(*upstream, *workers, *http2)
+        }
         Some(Role::Floor) => floor::run(),
-        None => return compare(&options),
+        Some(Role::Guard { update }) => alone(guard::run(&options, *update)),
+        Some(Role::Soak { minutes, sockets, into }) => {
+            alone(soak::run(&options, *minutes, *sockets, into))
+        }
+        Some(Role::Report { figures }) => report::run(figures),
+        None => alone(compare(&options)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,53 +72,81 @@ fn main() -> ExitCode {
     }
 }
 
-fn compare(options: &Options) -> ExitCode {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-        eprintln!("no runtime for the load generator");
-        return ExitCode::FAILURE;
-    };
-    let local = tokio::task::LocalSet::new();
-    let mut table = Table::default();
-    local.block_on(&runtime, rounds(options, &mut table));
-    match table.print(io::stdout().lock()) {
-        Ok(()) if table.is_sound() => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    }
+/// Runs the load on this thread alone, with as many files as the system allows.
+fn alone(load: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, load)
 }
 
-async fn rounds(options: &Options, table: &mut Table) {
+async fn compare(options: &Options) -> io::Result<()> {
+    let cores = Cores::divide(options.workers)?;
+    if cores.is_none() {
+        eprintln!("nothing is pinned: there is no core for each worker and one for the load");
+    }
+    let mut table = Table::new(options.rounds, cores.is_some());
+    rounds(options, cores.as_ref(), &mut table).await;
+    table.print(io::stdout().lock())?;
+    if let Some(file) = &options.json {
+        std::fs::write(file, table.to_json()?)?;
+        eprintln!("every figure is in {}", file.display());
+    }
+    if table.is_sound() { Ok(()) } else { Err(io::Error::other("not sound")) }
+}
+
+async fn rounds(options: &Options, cores: Option<&Cores>, table: &mut Table) {
+    let began = Instant::now();
+    let rows: Vec<(Row, Vec<Peer>)> = options
+        .rows()
+        .into_iter()
+        .map(|row| (row, row.peers().into_iter().filter(|peer| peer.is_installed()).collect()))
+        .collect();
+    let all = options.rounds * rows.iter().map(|(_, peers)| peers.len()).sum::<usize>();
+    let mut done = 0;
     for round in 0..options.rounds {
-        for row in options.rows() {
-            let mut peers = row.peers();
-            peers.retain(|peer| peer.is_installed());
-            let first = round % peers.len().max(1);
-            peers.rotate_left(first);
-            for peer in peers {
-                eprintln!("round {} of {}: {row}, {peer}", round + 1, options.rounds);
-                let measured = tokio::time::timeout(LONGEST, measure(options, row, peer)).await;
-                match measured.unwrap_or_else(|_| Err(io::Error::other("timed out"))) {
+        for (row, peers) in &rows {
+            for index in 0..peers.len() {
+                let peer = peers[(index + round) % peers.len()];
+                let cores = if row.free { None } else { cores };
+                done += 1;
+                let minutes = began.elapsed().as_secs() / 60;
+                eprint!("{done}/{all}, {minutes} min: {row}, {peer}: ");
+                let measured = tokio::time::timeout(LONGEST, measure(options, cores, *row, peer));
+                match measured.await.unwrap_or_else(|_| Err(io::Error::other("timed out"))) {
                     Ok((figures, faults)) => {
-                        figures.into_iter().for_each(|(what, cost)| table.add(what, peer, cost));
-                        faults.into_iter().for_each(|fault| table.fault(row, peer, fault));
+                        let first =
+                            figures.first().map(|(what, figure)| format!("{figure:.2} {what}"));
+                        eprintln!("{}", first.unwrap_or_default());
+                        figures
+                            .into_iter()
+                            .for_each(|(what, figure)| table.add(*row, what, peer, figure));
+                        faults.into_iter().for_each(|fault| table.fault(*row, peer, &fault));
                     }
-                    Err(error) => table.fault(row, peer, Fault::Failed(error.to_string())),
+                    Err(error) => table.fault(*row, peer, &Fault::Failed(error.to_string())),
                 }
             }
         }
     }
 }
 
-type Measured = (Vec<(Measure, f64)>, Vec<Fault>);
+type Measured = (Vec<(What, f64)>, Vec<Fault>);
 
 /// One row of one server, freshly started.
-async fn measure(options: &Options, row: Row, peer: Peer) -> io::Result<Measured> {
+async fn measure(
+    options: &Options,
+    cores: Option<&Cores>,
+    row: Row,
+    peer: Peer,
+) -> io::Result<Measured> {
     let upstream = peer::upstream()?;
-    let server = peer.start(upstream.address(), options)?;
-    match row {
-        Row::Get | Row::Post | Row::Connect => {
-            let cost = http::measure(options, row, &server).await?;
-            Ok((vec![(Measure::Request(row), cost)], Vec::new()))
-        }
-        Row::Events(shape) => fanout::measure(options, shape, &server).await,
+    let workers = options.workers;
+    let stage = Stage { upstream: upstream.address(), workers, cores, pogo: &options.pogo };
+    let server = peer.start(row, &stage)?;
+    let dialect = if peer == Peer::Nchan { Dialect::Path } else { Dialect::Bind };
+    match row.load {
+        Load::Requests(requests) => http::measure(options, requests, &server).await,
+        Load::Kept(count) => idle::connections(options, count, &server).await,
+        Load::Idle(count) => idle::sockets(options, count, dialect, &server).await,
+        Load::Events(shape) => events::measure(options, shape, dialect, &server).await,
     }
 }

@@ -9,18 +9,21 @@ use std::thread;
 
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::header::CONNECTION;
+use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::http2_load::Local;
 
 /// More than the generator's connections never wait here.
 const IDLE: usize = 256;
 const BACKLOG: i32 = 1024;
 
-pub(crate) fn run(upstream: SocketAddr, workers: usize) -> io::Result<()> {
+pub(crate) fn run(upstream: SocketAddr, workers: usize, http2: bool) -> io::Result<()> {
     crate::upstream::end_with_parent();
     let first = listener(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
     let address = first.local_addr()?;
@@ -29,7 +32,8 @@ pub(crate) fn run(upstream: SocketAddr, workers: usize) -> io::Result<()> {
         listeners.push(listener(address)?);
     }
     crate::upstream::announce(address)?;
-    let threads = listeners.into_iter().map(|own| thread::spawn(move || worker(own, upstream)));
+    let threads =
+        listeners.into_iter().map(|own| thread::spawn(move || worker(own, upstream, http2)));
     for thread in threads.collect::<Vec<_>>() {
         thread.join().map_err(|_| io::Error::other("a worker panicked"))??;
     }
@@ -45,7 +49,7 @@ fn listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-fn worker(listener: std::net::TcpListener, upstream: SocketAddr) -> io::Result<()> {
+fn worker(listener: std::net::TcpListener, upstream: SocketAddr, http2: bool) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async move {
         let listener = TcpListener::from_std(listener)?;
@@ -56,9 +60,13 @@ fn worker(listener: std::net::TcpListener, upstream: SocketAddr) -> io::Result<(
             let pool = pool.clone();
             let service = service_fn(move |request| forward(pool.clone(), request));
             tokio::task::spawn_local(async move {
-                let http = hyper::server::conn::http1::Builder::new();
+                let stream = TokioIo::new(stream);
                 // The client closed its connection, which it may at any time.
-                http.serve_connection(TokioIo::new(stream), service).await.ok();
+                if http2 {
+                    http2::Builder::new(Local).serve_connection(stream, service).await.ok();
+                } else {
+                    http1::Builder::new().serve_connection(stream, service).await.ok();
+                }
             });
         }
     })
@@ -100,6 +108,13 @@ impl Pool {
 
 async fn forward(pool: Rc<Pool>, mut request: Request<Incoming>) -> io::Result<Response<Incoming>> {
     request.headers_mut().remove(CONNECTION);
+    *request.version_mut() = Version::HTTP_11;
+    if let Some(authority) = request.uri().authority() {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(io::Error::other)?;
+        request.headers_mut().insert(HOST, host);
+        let path = request.uri().path().parse().map_err(io::Error::other)?;
+        *request.uri_mut() = path;
+    }
     let mut sender = pool.connection().await?;
     let response = sender.send_request(request).await.map_err(io::Error::other)?;
     pool.put(sender);

@@ -9,38 +9,84 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::options::Options;
+use crate::conf::{self, Front};
+use crate::cores::Cores;
+use crate::row::{Load, Requests, Row};
 
-/// A server that does not listen by then has failed to start.
-const START: Duration = Duration::from_secs(10);
+/// A server that does not listen by then has failed to start; under a tool that counts, starting takes seconds.
+const START: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Peer {
+    Pogo,
+    /// Pogo with two workers.
+    PogoTwo,
     /// The same frames written to the same number of sockets by a plain loop: what the kernel takes.
     Floor,
     Nginx,
+    Haproxy,
+    Nchan,
     /// The least that a reverse proxy made of hyper does.
     PassThrough,
-    Pogo,
+}
+
+/// Where and how the servers are started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stage<'a> {
+    pub(crate) upstream: SocketAddr,
+    pub(crate) workers: usize,
+    pub(crate) cores: Option<&'a Cores>,
+    pub(crate) pogo: &'a Path,
 }
 
 impl Peer {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Pogo,
+        Self::PogoTwo,
+        Self::Floor,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::Nchan,
+        Self::PassThrough,
+    ];
+
     pub(crate) fn is_installed(self) -> bool {
-        self != Self::Nginx
-            || Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_ok()
+        let runs = |program: &str| {
+            let mut version = Command::new(program);
+            version.arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+        };
+        match self {
+            Self::Nginx => runs("nginx"),
+            Self::Haproxy => runs("haproxy"),
+            Self::Nchan => runs("nginx") && Path::new(conf::NCHAN).exists(),
+            Self::Floor | Self::PassThrough | Self::Pogo | Self::PogoTwo => true,
+        }
     }
 
-    pub(crate) fn start(self, upstream: SocketAddr, options: &Options) -> io::Result<Server> {
-        let workers = options.workers;
+    pub(crate) fn start(self, row: Row, stage: &Stage<'_>) -> io::Result<Server> {
+        let http2 = row.load == Load::Requests(Requests::Http2);
+        let Stage { upstream, workers, cores, pogo } = *stage;
+        let front = Front { address: free_address()?, upstream, workers, http2 };
         match self {
-            Self::Floor => Server::ourselves(&["floor"], workers),
+            Self::Floor => Server::ourselves(cores, &["floor"]),
             Self::PassThrough => {
-                Server::ourselves(&["pass-through", &upstream.to_string()], workers)
+                let workers = workers.to_string();
+                let upstream = upstream.to_string();
+                let mut role = vec!["pass-through", &upstream, "--workers", &workers];
+                role.extend(http2.then_some("--http2"));
+                Server::ourselves(cores, &role)
             }
-            Self::Nginx => Server::nginx(upstream, workers),
-            Self::Pogo => Server::pogo(&options.pogo, upstream, workers),
+            Self::Nginx => Server::nginx(cores, &front, &conf::nginx(&front)),
+            Self::Nchan => Server::nginx(cores, &front, &conf::nchan(&front)),
+            Self::Haproxy => Server::haproxy(cores, &front),
+            Self::Pogo | Self::PogoTwo => {
+                let workers = if self == Self::PogoTwo { 2 } else { workers };
+                let program = Cores::command(cores, &pogo.to_string_lossy());
+                Server::pogo(program, &Front { workers, ..front }, "")
+            }
         }
     }
 }
@@ -50,15 +96,18 @@ impl fmt::Display for Peer {
         f.pad(match self {
             Self::Floor => "write() floor",
             Self::Nginx => "nginx",
+            Self::Haproxy => "HAProxy",
+            Self::Nchan => "nchan",
             Self::PassThrough => "hyper pass-through",
             Self::Pogo => "Pogo",
+            Self::PogoTwo => "Pogo, 2 workers",
         })
     }
 }
 
 /// The REST API that stands behind the others.
 pub(crate) fn upstream() -> io::Result<Server> {
-    Server::ourselves(&["upstream"], 1)
+    Server::ourselves(None, &["upstream"])
 }
 
 /// A running server; it ends with this value.
@@ -67,6 +116,8 @@ pub(crate) struct Server {
     child: Child,
     address: SocketAddr,
     directory: Option<PathBuf>,
+    /// Its master leaves the workers behind when it is killed.
+    has_master: bool,
 }
 
 impl Server {
@@ -79,9 +130,8 @@ impl Server {
     }
 
     /// This program in another role. It says where it listens, and ends when its input does.
-    fn ourselves(role: &[&str], workers: usize) -> io::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["--workers", &workers.to_string()])
+    fn ourselves(cores: Option<&Cores>, role: &[&str]) -> io::Result<Self> {
+        let mut child = Cores::command(cores, &std::env::current_exe()?.to_string_lossy())
             .args(role)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -91,28 +141,47 @@ impl Server {
             BufReader::new(output).read_line(&mut line)?;
         }
         let address = line.trim().parse().map_err(io::Error::other)?;
-        Ok(Self { child, address, directory: None })
+        Ok(Self { child, address, directory: None, has_master: false })
     }
 
-    fn pogo(program: &Path, upstream: SocketAddr, workers: usize) -> io::Result<Self> {
-        let address = free_address()?;
-        let child = Command::new(program)
-            .args(["--listen", &address.to_string()])
-            .args(["--upstream", &format!("http://{upstream}")])
-            .args(["--workers", &workers.to_string()])
+    /// Pogo, which `program` is, or runs, at its defaults but for what `configuration` says.
+    pub(crate) fn pogo(
+        mut program: Command,
+        front: &Front,
+        configuration: &str,
+    ) -> io::Result<Self> {
+        let directory = directory("pogo", front.address)?;
+        let file = directory.join("pogo.toml");
+        fs::write(&file, format!("{configuration}\n[log]\nlevel = \"warn\"\n"))?;
+        let child = program
+            .arg("--config")
+            .arg(file)
+            .args(["--listen", &front.address.to_string()])
+            .args(["--upstream", &format!("http://{}", front.upstream)])
+            .args(["--workers", &front.workers.to_string()])
             .stdout(Stdio::null())
             .spawn()?;
-        Self { child, address, directory: None }.listening()
+        let address = front.address;
+        Self { child, address, directory: Some(directory), has_master: false }.listening()
     }
 
-    fn nginx(upstream: SocketAddr, workers: usize) -> io::Result<Self> {
-        let address = free_address()?;
-        let directory =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nginx-{}", address.port()));
-        fs::create_dir_all(&directory)?;
-        fs::write(directory.join("nginx.conf"), nginx_conf(address, upstream, workers))?;
-        let child = nginx(&directory).stderr(Stdio::null()).spawn()?;
-        Self { child, address, directory: Some(directory) }.listening()
+    fn nginx(cores: Option<&Cores>, front: &Front, configuration: &str) -> io::Result<Self> {
+        let directory = directory("nginx", front.address)?;
+        fs::write(directory.join("nginx.conf"), configuration)?;
+        let child = nginx(cores, &directory).stderr(Stdio::null()).spawn()?;
+        let address = front.address;
+        Self { child, address, directory: Some(directory), has_master: true }.listening()
+    }
+
+    fn haproxy(cores: Option<&Cores>, front: &Front) -> io::Result<Self> {
+        let directory = directory("haproxy", front.address)?;
+        let file = directory.join("haproxy.cfg");
+        fs::write(&file, conf::haproxy(front))?;
+        let mut command = Cores::command(cores, "haproxy");
+        command.args(["-db", "-q", "-f"]).arg(file);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let address = front.address;
+        Self { child, address, directory: Some(directory), has_master: false }.listening()
     }
 
     fn listening(mut self) -> io::Result<Self> {
@@ -128,16 +197,31 @@ impl Server {
         }
         Ok(self)
     }
+
+    /// Waits until it has ended by itself, for as long as it may take to start.
+    pub(crate) fn ended(&mut self) -> io::Result<()> {
+        let deadline = Instant::now() + START;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err(io::Error::other("the server does not end"));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Server {
     /// An error here means that the process or the directory is gone already.
     fn drop(&mut self) {
-        if let Some(directory) = &self.directory {
-            // Killing the master would leave nginx's workers behind.
-            nginx(directory).args(["-s", "stop"]).stderr(Stdio::null()).status().ok();
-        } else {
-            self.child.kill().ok();
+        match &self.directory {
+            Some(directory) if self.has_master => {
+                let mut stop = nginx(None, directory);
+                stop.args(["-s", "stop"]).stderr(Stdio::null()).status().ok();
+            }
+            _ => {
+                self.child.kill().ok();
+            }
         }
         self.child.wait().ok();
         if let Some(directory) = &self.directory {
@@ -147,45 +231,20 @@ impl Drop for Server {
 }
 
 /// For the servers that cannot say which port they were given.
-fn free_address() -> io::Result<SocketAddr> {
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-fn nginx(directory: &Path) -> Command {
-    let mut command = Command::new("nginx");
-    command.arg("-p").arg(directory).args(["-c", "nginx.conf", "-e", "error.log"]);
-    command
+/// A folder for a server's files, its own as long as its port is.
+fn directory(name: &str, address: SocketAddr) -> io::Result<PathBuf> {
+    let folder = format!("{name}-{}", address.port());
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
+    fs::create_dir_all(&directory)?;
+    Ok(directory)
 }
 
-/// nginx as one would set it up to be fast: connections kept on both sides, no access log.
-fn nginx_conf(address: SocketAddr, upstream: SocketAddr, workers: usize) -> String {
-    format!(
-        "daemon off;
-worker_processes {workers};
-pid nginx.pid;
-error_log error.log crit;
-events {{ worker_connections 8192; }}
-http {{
-    access_log off;
-    tcp_nodelay on;
-    keepalive_requests 10000000;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    upstream api {{ server {upstream}; keepalive 64; keepalive_requests 10000000; }}
-    server {{
-        listen {address};
-        location / {{
-            proxy_pass http://api;
-            proxy_http_version 1.1;
-            proxy_set_header Connection \"\";
-            proxy_set_header Host $http_host;
-            proxy_set_header X-Forwarded-For $remote_addr;
-        }}
-    }}
-}}
-"
-    )
+fn nginx(cores: Option<&Cores>, directory: &Path) -> Command {
+    let mut command = Cores::command(cores, "nginx");
+    command.arg("-p").arg(directory).args(["-c", "nginx.conf", "-e", "error.log"]);
+    command
 }

@@ -3,12 +3,14 @@
 
 use std::io::{self, Cursor};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
+use crate::crowd::uri;
 use crate::http::response;
 
 /// Sockets with one source address: the range of ports of an address is finite, and servers limit what one address may open.
@@ -19,8 +21,8 @@ const LONGEST: u64 = 64 * 1024;
 /// What one frame from the server means to a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Received {
-    /// An update and the number in its data.
-    Update(u64),
+    /// An update of an item, and the number in its data.
+    Update(usize, u64),
     /// Any other text, such as the answer to a bind.
     Text(String),
     Ping(Vec<u8>),
@@ -38,13 +40,31 @@ pub(crate) struct Socket {
     partial: Vec<u8>,
 }
 
+/// How a server is told what a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// A `bind` for each URI.
+    Bind,
+    /// The path of the handshake.
+    Path,
+}
+
 impl Socket {
-    /// Connects client number `index` and binds it to `uri`.
-    pub(crate) async fn bind(server: SocketAddr, index: usize, uri: &str) -> io::Result<Self> {
+    /// Connects client number `index` and binds it to the items.
+    pub(crate) async fn bind(
+        server: SocketAddr,
+        index: usize,
+        items: Range<usize>,
+        dialect: Dialect,
+    ) -> io::Result<Self> {
         let mut stream = connect(server, index).await?;
         let key = generate_key();
+        let path = match dialect {
+            Dialect::Bind => "/".to_owned(),
+            Dialect::Path => uri(items.start),
+        };
         let head = format!(
-            "GET / HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
         );
         write(&stream, head.as_bytes()).await?;
         let status = response(&mut stream, &mut [0; 1024]).await?;
@@ -52,17 +72,31 @@ impl Socket {
             return Err(io::Error::other(format!("the handshake was answered {status}")));
         }
         let mut socket = Self { stream, partial: Vec::new() };
-        let bind = format!("{{\"id\":1,\"event\":\"bind\",\"uri\":\"{uri}\"}}");
-        socket.send(Frame::message(bind, OpCode::Data(Data::Text), true)).await?;
+        if dialect == Dialect::Bind {
+            for item in items {
+                socket.call("bind", &uri(item)).await?;
+            }
+        }
+        Ok(socket)
+    }
+
+    /// Sends a request of the protocol and waits until it is answered `ok`; events before the answer are lost.
+    pub(crate) async fn call(&mut self, event: &str, uri: &str) -> io::Result<()> {
+        let request = format!("{{\"id\":1,\"event\":\"{event}\",\"uri\":\"{uri}\"}}");
+        self.send(Frame::message(request, OpCode::Data(Data::Text), true)).await?;
         let mut answer = None;
         while answer.is_none() {
-            socket.readable().await?;
-            let pings = socket.take(&mut [0; 1024], |received| answer = Some(received))?;
-            socket.answer(pings).await?;
+            self.readable().await?;
+            let pings = self.take(&mut [0; 4096], |received| {
+                if let Received::Text(text) = received {
+                    answer = Some(text);
+                }
+            })?;
+            self.answer(pings).await?;
         }
         match answer {
-            Some(Received::Text(text)) if text == "{\"id\":1,\"status\":\"ok\"}" => Ok(socket),
-            other => Err(io::Error::other(format!("the bind was answered {other:?}"))),
+            Some(text) if text == "{\"id\":1,\"status\":\"ok\"}" => Ok(()),
+            other => Err(io::Error::other(format!("{event} was answered {other:?}"))),
         }
     }
 
@@ -114,7 +148,7 @@ impl Socket {
 }
 
 /// One end of a loopback connection whose source address depends on the number of the client.
-async fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
+pub(crate) async fn connect(server: SocketAddr, index: usize) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     let host = u8::try_from(1 + index / PER_ADDRESS % 250).map_err(io::Error::other)?;
     socket.bind(SocketAddr::from((Ipv4Addr::new(127, 0, 1, host), 0)))?;
@@ -156,19 +190,19 @@ fn frames(bytes: &[u8], each: &mut impl FnMut(Received)) -> io::Result<usize> {
 fn meaning(header: &FrameHeader, payload: &[u8]) -> Received {
     match header.opcode {
         OpCode::Control(Control::Ping) => Received::Ping(payload.to_vec()),
-        OpCode::Data(Data::Text) => match sequence(payload) {
-            Some(number) => Received::Update(number),
-            None => Received::Text(String::from_utf8_lossy(payload).into_owned()),
+        OpCode::Data(Data::Text) => match (after(b"/items/", payload), after(b"\"seq\":", payload))
+        {
+            (Some(item), Some(number)) => Received::Update(item as usize, number),
+            _ => Received::Text(String::from_utf8_lossy(payload).into_owned()),
         },
         _ => Received::Other,
     }
 }
 
-/// The number near the beginning of an update; parsing all of its JSON would slow the generator, not the server.
-fn sequence(payload: &[u8]) -> Option<u64> {
+/// The number behind a word near the beginning of an update; parsing all of its JSON would slow the generator, not the server.
+fn after(word: &[u8], payload: &[u8]) -> Option<u64> {
     let head = &payload[..payload.len().min(200)];
-    let key = b"\"seq\":";
-    let digits = &head[head.windows(key.len()).position(|window| window == key)? + key.len()..];
-    let length = digits.iter().position(|byte| !byte.is_ascii_digit())?;
-    str::from_utf8(&digits[..length]).ok()?.parse().ok()
+    let begin = head.windows(word.len()).position(|window| window == word)? + word.len();
+    let digits = head[begin..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    str::from_utf8(&head[begin..begin + digits]).ok()?.parse().ok()
 }

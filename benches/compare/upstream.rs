@@ -11,7 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// No load names more items.
-const ITEMS: usize = 10_000;
+const ITEMS: usize = 20_000;
+/// A GET of a path that begins so is answered with a body of this size.
+pub(crate) const LARGE: (&str, usize) = ("/large", 10_000_000);
 
 /// Whole answers, by path.
 type Answers = Rc<RefCell<HashMap<String, Bytes>>>;
@@ -23,6 +25,8 @@ pub(crate) fn run() -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         announce(listener.local_addr()?)?;
         let answers = Answers::default();
+        let large = ok(&vec![b'x'; LARGE.1]);
+        answers.borrow_mut().insert(LARGE.0.to_owned(), large);
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;

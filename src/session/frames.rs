@@ -10,7 +10,7 @@ use crate::protocol::Close;
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Received {
+pub enum Received {
     Text(String),
     Ping(Vec<u8>),
     Pong,
@@ -20,7 +20,7 @@ pub(super) enum Received {
 
 /// One socket's incoming side.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub struct Frames {
     bytes: Vec<u8>,
     /// Up to here `bytes` are done with.
     done: usize,
@@ -34,14 +34,14 @@ pub(super) struct Frames {
 const MAX_CONTROL: u64 = 125;
 
 impl Frames {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         if !self.lost {
             self.bytes.extend_from_slice(bytes);
         }
     }
 
     /// The next whole message of at most `limit` bytes; `None` until more bytes come.
-    pub(super) fn next(&mut self, limit: usize) -> Result<Option<Received>, Close> {
+    pub fn next(&mut self, limit: usize) -> Result<Option<Received>, Close> {
         loop {
             let frame = self.next_frame(limit).inspect_err(|_| self.lost = true);
             if self.lost {
@@ -58,7 +58,7 @@ impl Frames {
     }
 
     /// Whether nothing is left that was received.
-    pub(super) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.bytes.is_empty()
     }
 

@@ -28,6 +28,21 @@ fn an_answer_with_two_lengths_is_as_long_as_its_chunks() {
 }
 
 #[test]
+fn of_equal_lengths_of_an_answer_one_goes_on() {
+    for lengths in ["5, 5", "5\r\nContent-Length: 5", "5 , 5\r\nContent-Length: 5"] {
+        let (_, answer) =
+            answered(&format!("HTTP/1.1 200 OK\r\nContent-Length: {lengths}\r\n\r\nhello"));
+        assert_eq!(answer.one("content-length").as_deref(), Some("5"));
+        assert_eq!(answer.text(), "hello");
+    }
+    for lengths in ["5, 6", "5\r\nContent-Length: 6", "-5", "+5", "5a"] {
+        let (_, answer) =
+            answered(&format!("HTTP/1.1 200 OK\r\nContent-Length: {lengths}\r\n\r\nhello"));
+        answer.assert_problem(502);
+    }
+}
+
+#[test]
 fn a_connection_on_which_two_lengths_were_declared_serves_nobody_else() {
     let upstream = Upstream::start();
     let pogo = Pogo::before(&upstream);

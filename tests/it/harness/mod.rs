@@ -4,11 +4,13 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod api;
+pub mod frames;
 mod http2;
 mod operator;
 mod pogo;
 mod process;
 mod program;
+pub mod reference;
 mod socket;
 mod upstream;
 mod wire;

@@ -186,6 +186,20 @@ impl Wire {
         self.ahead.drain(..count).collect()
     }
 
+    /// The next head as it stands, or all there is if the other side ends amid it.
+    pub fn rest_or_head(&mut self) -> String {
+        let ended = |ahead: &[u8]| ahead.windows(4).any(|window| window == b"\r\n\r\n");
+        while !ended(&self.ahead) && self.read_more() {}
+        String::from_utf8_lossy(&std::mem::take(&mut self.ahead)).into_owned()
+    }
+
+    /// As many bytes, or fewer if the other side ends before.
+    pub fn up_to(&mut self, count: usize) -> Vec<u8> {
+        while self.ahead.len() < count && self.read_more() {}
+        let count = count.min(self.ahead.len());
+        self.ahead.drain(..count).collect()
+    }
+
     /// Everything up to and with `mark`.
     pub fn until(&mut self, mark: &[u8]) -> Vec<u8> {
         loop {

@@ -1,0 +1,291 @@
+//! What must hold for any bytes. The fuzzers call these functions, and so does `tests/corpus.rs`
+//! for each input that is kept.
+
+use std::cell::LazyCell;
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use pogo::gate::auth::{Authenticator, Jwt, Options, Secret};
+use pogo::headers::{self, ClientAddress, Via};
+use pogo::protocol::codec;
+use pogo::session::frames::{Frames, Received};
+use pogo::uri::{MAX_URI, PathKey};
+
+/// A message is read or refused, and its `id` can be echoed as it stands.
+pub fn protocol(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let id = match codec::decode(text) {
+        Ok(message) => {
+            assert!(!message.event.is_empty() && message.event.len() <= 256);
+            message.id
+        }
+        Err(malformed) => malformed.id,
+    };
+    if let Some(id) = id {
+        assert!(id.get().len() <= 256);
+        serde_json::from_str::<serde_json::Value>(id.get()).expect("an id is JSON");
+    }
+}
+
+/// A canonical URI is its own canonical form, and is found by writes in either spelling.
+pub fn uri(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let key = PathKey::of(text);
+    let Ok(uri) = pogo::uri::Uri::parse(text) else { return };
+    assert!(text.len() <= MAX_URI && uri.as_str().starts_with('/'));
+    assert_eq!(pogo::uri::Uri::parse(uri.as_str()).as_ref(), Ok(&uri));
+    assert_eq!(uri.key(), key);
+    assert_eq!(PathKey::of(uri.as_str()), key);
+}
+
+/// Fields that belong to one connection.
+const OF_A_CONNECTION: [&str; 6] =
+    ["connection", "keep-alive", "proxy-connection", "te", "upgrade", "http2-settings"];
+
+/// Fields that a client cannot name away.
+const RELIED_UPON: [&str; 17] = [
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "trailer",
+    "cache-control",
+    "authorization",
+    "proxy-authorization",
+    "proxy-authenticate",
+    "cookie",
+    "set-cookie",
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "te",
+];
+
+/// A head that goes on has nothing of the connection it came on, one framing and one host.
+///
+/// The input is a first byte of switches and lines: `METHOD target`, then fields.
+pub fn headers(data: &[u8]) {
+    let Some((switches, lines)) = data.split_first() else { return };
+    let mut lines = lines.split(|&byte| byte == b'\n');
+    let first = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
+    let (method, target) = first.split_once(' ').unwrap_or(("GET", "/"));
+    let mut fields = HeaderMap::new();
+    for line in lines {
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
+            fields.append(name, value);
+        }
+    }
+    let named = named_by_connection(&fields);
+    let version = match switches & 3 {
+        0 => Version::HTTP_10,
+        1 => Version::HTTP_2,
+        _ => Version::HTTP_11,
+    };
+    let via = Via::new("fuzz");
+    request(method, target, version, fields.clone(), switches & 4 != 0, via.as_ref(), &named);
+    answer(version, fields, via.as_ref(), &named);
+}
+
+fn request(
+    method: &str,
+    target: &str,
+    version: Version,
+    fields: HeaderMap,
+    has_body: bool,
+    via: Option<&Via>,
+    named: &HashSet<HeaderName>,
+) {
+    let (Ok(method), Ok(target)) = (Method::from_bytes(method.as_bytes()), target.parse::<Uri>())
+    else {
+        return;
+    };
+    let mut request = Request::new(());
+    (*request.method_mut(), *request.uri_mut(), *request.version_mut()) = (method, target, version);
+    *request.headers_mut() = fields;
+    let (mut parts, ()) = request.into_parts();
+    headers::wants_websocket(&parts);
+    headers::awaits_continue(&parts.headers);
+    let client = ClientAddress::direct(SocketAddr::from(([192, 0, 2, 1], 1)));
+    let upstream = HeaderValue::from_static("upstream");
+    if headers::to_upstream(&mut parts, has_body, &client, via, &upstream).is_err() {
+        return;
+    }
+    let fields = &parts.headers;
+    assert_eq!(parts.version, Version::HTTP_11);
+    assert!(parts.uri.authority().is_none() && parts.uri.scheme().is_none());
+    assert_eq!(fields.get_all(HOST).iter().count(), 1);
+    let te = fields.get("te").map(HeaderValue::as_bytes);
+    assert!(matches!(te, None | Some(b"trailers")), "{te:?}");
+    assert_eq!(fields.get("connection").map(HeaderValue::as_bytes), te.map(|_| &b"te"[..]));
+    for name in OF_A_CONNECTION.iter().filter(|name| !["connection", "te"].contains(name)) {
+        assert!(!fields.contains_key(*name), "{name} goes on");
+    }
+    assert_none_of(named, fields);
+    assert!(lengths(fields) + codings(fields) <= 1);
+    assert!(!has_body || lengths(fields) + codings(fields) == 1, "a body without an end");
+    if let Some(coding) = fields.get(TRANSFER_ENCODING) {
+        assert_eq!(coding, "chunked");
+    }
+    assert_eq!(fields.get_all("x-forwarded-for").iter().count(), 1);
+}
+
+fn answer(version: Version, fields: HeaderMap, via: Option<&Via>, named: &HashSet<HeaderName>) {
+    let mut answer = Response::new(());
+    *answer.version_mut() = version;
+    *answer.headers_mut() = fields;
+    let (mut parts, ()) = answer.into_parts();
+    if headers::to_client(&mut parts, via).is_err() {
+        return;
+    }
+    for name in OF_A_CONNECTION {
+        assert!(!parts.headers.contains_key(name), "{name} goes on");
+    }
+    assert_none_of(named, &parts.headers);
+    assert_eq!(codings(&parts.headers), 0);
+    assert!(lengths(&parts.headers) <= 1);
+}
+
+fn assert_none_of(named: &HashSet<HeaderName>, fields: &HeaderMap) {
+    for name in named {
+        assert!(!fields.contains_key(name), "{name} was named in Connection and goes on");
+    }
+}
+
+/// The names in `Connection` that have to be obeyed.
+fn named_by_connection(fields: &HeaderMap) -> HashSet<HeaderName> {
+    fields
+        .get_all("connection")
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| {
+            let name = name.as_str();
+            !RELIED_UPON.contains(&name)
+                && !name.starts_with("x-forwarded-")
+                && name != "connection"
+        })
+        .collect()
+}
+
+fn lengths(fields: &HeaderMap) -> usize {
+    let lengths = fields.get_all(CONTENT_LENGTH);
+    assert!(lengths.iter().all(|text| text.as_bytes().iter().all(u8::is_ascii_digit)));
+    lengths.iter().count()
+}
+
+fn codings(fields: &HeaderMap) -> usize {
+    fields.get_all(TRANSFER_ENCODING).iter().count()
+}
+
+/// A configuration is refused with a reason, or reads back as the same.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match pogo::config::parse(text) {
+        Err(fault) => assert!(!fault.to_string().is_empty()),
+        Ok(loaded) => {
+            let effective = loaded.effective().expect("what was read can be written");
+            let again = pogo::config::parse(&effective).expect("what was written can be read");
+            assert_eq!(again.config(), loaded.config(), "{effective}");
+        }
+    }
+}
+
+/// A socket's messages are the same however its bytes are cut, and none is longer than allowed.
+pub fn frames(data: &[u8]) {
+    const LIMIT: usize = 300;
+    let Some((piece, bytes)) = data.split_first() else { return };
+    let read = |piece: usize| {
+        let (mut frames, mut received) = (Frames::default(), Vec::new());
+        for piece in bytes.chunks(piece.max(1)) {
+            frames.push(piece);
+            loop {
+                match frames.next(LIMIT) {
+                    Ok(Some(message)) => received.push(message),
+                    Ok(None) => break,
+                    Err(close) => return (received, Some(close)),
+                }
+            }
+        }
+        (received, None)
+    };
+    let (received, close) = read(bytes.len());
+    for message in &received {
+        let length = match message {
+            Received::Text(text) => text.len(),
+            Received::Ping(payload) => payload.len(),
+            Received::Pong | Received::Close(_) => 0,
+        };
+        assert!(length <= LIMIT);
+    }
+    assert_eq!(read(usize::from(*piece)), (received, close));
+}
+
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+thread_local! {
+    static JWT: LazyCell<Authenticator> = const { LazyCell::new(|| {
+        let jwt = Jwt {
+            algorithms: vec!["HS256".into()],
+            secret: Some(Secret::new(SECRET)),
+            ..Jwt::default()
+        };
+        Authenticator::new(&Options { jwt: Some(jwt), ..Options::default() })
+            .expect("the options are good")
+    }) };
+    static RUNTIME: LazyCell<tokio::runtime::Runtime> = const { LazyCell::new(|| {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
+    }) };
+}
+
+/// A token is judged, and what is signed with another key than the configured one is never good.
+///
+/// An even first byte: the rest is a token. An odd one: it is claims, which are signed rightly.
+pub fn jwt(data: &[u8]) {
+    let Some((kind, rest)) = data.split_first() else { return };
+    let Ok(text) = std::str::from_utf8(rest) else { return };
+    if kind % 2 == 0 {
+        let judged = judge(text);
+        assert!(judged.is_err() || is_signed(text), "{text} is taken for good");
+        return;
+    }
+    let Ok(claims) = serde_json::from_str::<serde_json::Value>(text) else { return };
+    let header = Header::new(Algorithm::HS256);
+    let Ok(token) = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(SECRET))
+    else {
+        return;
+    };
+    if let Ok(verified) = judge(&token) {
+        assert!(claims.is_object() && verified.ends >= verified.expires);
+    }
+    let other = EncodingKey::from_secret(b"another secret that is long enough");
+    let forged = jsonwebtoken::encode(&header, &claims, &other).expect("the same claims");
+    assert!(judge(&forged).is_err());
+}
+
+fn judge(token: &str) -> Result<pogo::gate::auth::Verified, pogo::gate::auth::AuthError> {
+    let nobody =
+        async |_| Ok::<Response<http_body_util::Full<Bytes>>, Infallible>(Response::default());
+    JWT.with(|jwt| RUNTIME.with(|runtime| runtime.block_on(jwt.check(token, nobody))))
+}
+
+/// Whether the signature is that of the configured key.
+fn is_signed(token: &str) -> bool {
+    let Some((message, signature)) = token.rsplit_once('.') else { return false };
+    let right = jsonwebtoken::crypto::sign(
+        message.as_bytes(),
+        &EncodingKey::from_secret(SECRET),
+        Algorithm::HS256,
+    );
+    right.is_ok_and(|right| right == signature)
+}

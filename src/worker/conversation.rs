@@ -1,0 +1,188 @@
+//! The life of one client's connection.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::net::TcpStream;
+
+use super::Worker;
+use super::ended::Ended;
+use super::speech::{service, service_of_streams};
+use crate::callers::Listed;
+use crate::connections::Slot;
+use crate::downstream::{Downstream, Patience, Speaks};
+use crate::gateway::Peer;
+use crate::proxy_protocol::{self, Source};
+use crate::streams::Streams;
+
+/// How long a connection that was just accepted may take to say something once a drain begins:
+/// what its client has sent is on its way, and is not to be thrown back at it.
+const LAST_WORD: Duration = Duration::from_secs(1);
+/// A usual PROXY header and a small request, so that they cost one read.
+const PROXY_READ: usize = 1024;
+
+impl Worker {
+    /// Hears from a trusted proxy for whom it forwards, and puts what it sent after that in `ahead`.
+    async fn introduce(
+        &self,
+        stream: &mut TcpStream,
+        ahead: &mut BytesMut,
+        slot: &mut Slot,
+        proxy: Peer,
+        listed: &Listed,
+    ) -> Result<Peer, Ended> {
+        ahead.reserve(PROXY_READ);
+        match proxy_protocol::read(stream, ahead).await? {
+            Source::Client(client) => {
+                let peer = Peer::new(client, &self.shared.gate);
+                slot.move_to(peer.ip(), peer.is_trusted()).map_err(|_| Ended::Crowded)?;
+                listed.move_to(peer.ip());
+                Ok(peer)
+            }
+            // Whose headers these are nobody can tell.
+            Source::Unknown => Ok(proxy.untrusted()),
+        }
+    }
+
+    pub(super) async fn converse(
+        &self,
+        mut stream: TcpStream,
+        mut slot: Slot,
+        mut peer: Peer,
+        listed: &Listed,
+    ) -> Result<(), Ended> {
+        stream.set_nodelay(true)?;
+        let options = &self.shared.options.gateway;
+        let patience = Patience {
+            head: options.header_read,
+            rest: options.rest_after,
+            untaken: options.request_idle,
+        };
+        let mut ahead = BytesMut::new();
+        if self.shared.options.gate.proxy_protocol && peer.is_trusted() {
+            // In a box, so that no other connection keeps the room for it.
+            let words = self.introduce(&mut stream, &mut ahead, &mut slot, peer, listed);
+            let mut words = Box::pin(tokio::time::timeout(options.header_read, words));
+            peer = match self.until_drain(words.as_mut()).await {
+                Some(heard) => heard.map_err(|_| Ended::Silent)??,
+                None => return Ok(()),
+            };
+        }
+        let mut stream = Downstream::new(stream, ahead.freeze(), slot, patience);
+        let peer = Rc::new(peer.on(&stream));
+        let mut begun = false;
+        loop {
+            let speaks = {
+                let first_bytes = tokio::time::timeout(options.header_read, stream.listen());
+                let mut first_bytes = std::pin::pin!(first_bytes);
+                let heard = match self.until_drain(first_bytes.as_mut()).await {
+                    Some(heard) => heard,
+                    None if begun => return Ok(()),
+                    None => match tokio::time::timeout(LAST_WORD, first_bytes).await {
+                        Ok(heard) => heard,
+                        Err(_) => return Ok(()),
+                    },
+                };
+                heard.map_err(|_| Ended::Silent)??
+            };
+            match speaks {
+                None => return Ok(()),
+                Some(Speaks::Http2) if !begun => {
+                    return Box::pin(self.speak_http2(stream, peer)).await;
+                }
+                Some(Speaks::Http1 | Speaks::Http2) => begun = true,
+            }
+            // In a box of its own, so that an idle connection does not keep the room for it.
+            match Box::pin(self.speak_http1(stream, Rc::clone(&peer))).await? {
+                Some(idle) => stream = idle,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Carries on until the end, or until the drain: then what a client has sent so far has been
+    /// read, so that a request that lay in the socket is one that is under way.
+    async fn until_drain<F: Future>(&self, mut work: Pin<&mut F>) -> Option<F::Output> {
+        tokio::select! {
+            biased;
+            ended = work.as_mut() => return Some(ended),
+            () = self.drain.cancelled() => (),
+        }
+        tokio::select! {
+            biased;
+            ended = work => Some(ended),
+            // Comes back after the runtime has looked at its sockets.
+            () = tokio::task::yield_now() => None,
+        }
+    }
+
+    /// Returns the stream when nothing has been asked for a while.
+    async fn speak_http1(
+        &self,
+        stream: Downstream,
+        peer: Rc<Peer>,
+    ) -> Result<Option<Downstream>, Ended> {
+        let heads = stream.heads();
+        let connection =
+            self.http1.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
+        let mut connection = connection.with_upgrades();
+        let mut drain = std::pin::pin!(self.drain.cancelled());
+        let mut looked = std::pin::pin!(tokio::task::yield_now());
+        let (mut registered, mut resting, mut draining, mut last) = (false, false, false, false);
+        std::future::poll_fn(|cx| {
+            // Asking a token takes a lock, so it is asked only when it has been cancelled.
+            if !draining && (!registered || self.draining.get()) {
+                registered = true;
+                draining = drain.as_mut().poll(cx).is_ready();
+            }
+            let mut polled = Pin::new(&mut connection).poll(cx);
+            // As in `until_drain`: a request that lies in the socket is under way.
+            if draining && !last && polled.is_pending() && looked.as_mut().poll(cx).is_ready() {
+                last = true;
+                heads.keep_open(false);
+                Pin::new(&mut connection).graceful_shutdown();
+                polled = Pin::new(&mut connection).poll(cx);
+            }
+            if polled.is_ready() || draining || resting || !heads.is_idle() {
+                return polled;
+            }
+            // An idle connection ends at once. Were it not idle, it would end after its answer.
+            resting = true;
+            heads.keep_open(true);
+            Pin::new(&mut connection).graceful_shutdown();
+            Pin::new(&mut connection).poll(cx)
+        })
+        .await
+        .map_err(Ended::Http)?;
+        if !resting || draining {
+            return Ok(None);
+        }
+        Ok(connection.into_parts().map(|parts| parts.io.rest(&parts.read_buf)))
+    }
+
+    async fn speak_http2(&self, stream: Downstream, peer: Rc<Peer>) -> Result<(), Ended> {
+        let options = &self.shared.options.gateway;
+        let streams = Streams::new();
+        let service = service_of_streams(Rc::clone(&self.gateway), peer, Rc::clone(&streams));
+        let connection = self.http2.serve_connection(stream, service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            ended = self.until_drain(connection.as_mut()) => if let Some(ended) = ended {
+                return ended.map_err(Ended::Http);
+            },
+            () = streams.idle_for(options.header_read) => (),
+        }
+        connection.as_mut().graceful_shutdown();
+        streams.wait_again();
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended.map_err(Ended::Http),
+            // What it has asked for it has been given; it need not say goodbye as well.
+            () = streams.idle_for(options.request_idle) => Err(Ended::Silent),
+        }
+    }
+}
