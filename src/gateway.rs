@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
 pub use self::answer::Answer;
-use self::notes::{Notes, over_rate, shut_out};
+use self::notes::{Notes, log, over_rate, shut_out};
 use crate::access::Access;
 use crate::body::Limits;
 use crate::callers::Callers;
@@ -397,19 +397,6 @@ async fn tunnel(client: OnUpgrade, upstream: Tunnel) -> std::io::Result<()> {
     client.write_all(&from_upstream).await?;
     tokio::io::copy_bidirectional(&mut client, &mut upstream).await?;
     Ok(())
-}
-
-/// One line for each request that the gateway itself answered: no query, no credentials.
-fn log(rejection: &Rejection, method: &Method, target: &Uri, peer: &Peer) {
-    let status = rejection.status().as_u16();
-    let path = target.path();
-    let client = peer.address.ip;
-    let (code, detail, cause) = (rejection.code(), rejection.detail(), rejection.cause());
-    if rejection.status().is_server_error() {
-        tracing::warn!(%method, path, status, ?code, detail, cause, %client, "request failed");
-    } else {
-        tracing::info!(%method, path, status, ?code, detail, cause, %client, "request refused");
-    }
 }
 
 #[cfg(test)]

@@ -355,10 +355,6 @@ impl Session {
         [lifetime, grace, self.expires.get()].into_iter().flatten().fold(silence, Instant::min)
     }
 
-    fn must_authenticate(&self) -> bool {
-        self.sessions.services.auth_required && !self.authenticated.get()
-    }
-
     /// Does what is due at `now`.
     fn on_time(&self, now: Instant) {
         if let Some(at) = self.closing.get() {
