@@ -3,11 +3,14 @@
 //! Over-approximating is deliberate: a view that is marked dirty without need costs one conditional
 //! GET and tells nobody anything; a view that is missed leaves its clients old.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, header};
 
+use crate::groups;
 use crate::route::Routes;
+use crate::trace::Trace;
 use crate::uri::{PathKey, Uri};
 
 /// What one write may have touched.
@@ -18,11 +21,20 @@ pub struct Change {
     pub settle: Vec<Duration>,
     /// The URI whose views are left alone, because their new state follows by another way.
     pub spared: Option<Uri>,
+    /// Of the write, for the fetches that follow it.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl Change {
     pub fn of_everything(settle: Vec<Duration>) -> Self {
-        Self { touches: vec![Touch::Family(PathKey::of("/"))], settle, spared: None }
+        let touches = vec![Touch::Family(PathKey::of("/"))];
+        Self { touches, settle, spared: None, trace: None }
+    }
+
+    /// Something elsewhere, of which only the groups are known.
+    pub fn of_groups(groups: impl IntoIterator<Item = Arc<str>>) -> Self {
+        let touches = groups.into_iter().map(Touch::Group).collect();
+        Self { touches, settle: Vec::new(), spared: None, trace: None }
     }
 
     /// Whether the path is one that was written, not one above, below or beside it.
@@ -34,6 +46,8 @@ impl Change {
         self.touches.iter().any(|touch| match touch {
             Touch::Path(touched) => touched == path,
             Touch::Family(touched) => touched == path || touched.is_related_to(path),
+            // A view that is opened is fetched after the change.
+            Touch::Group(_) => false,
         })
     }
 }
@@ -45,6 +59,8 @@ pub enum Touch {
     Family(PathKey),
     /// The path alone.
     Path(PathKey),
+    /// Whatever the API has said to be in the group.
+    Group(Arc<str>),
 }
 
 /// After a `202 Accepted` the work is done later; nothing says when (RFC 9110 §15.3.3). The same
@@ -86,6 +102,10 @@ pub fn touched(
         touches.push(Touch::Family(target_key));
         touches.extend(route.affects().iter().map(|uri| Touch::Path(PathKey::of(uri))));
     }
+    if status.is_some_and(|status| status.as_u16() < 400) {
+        let groups = groups::listed(headers, &groups::INVALIDATION);
+        touches.extend(groups.into_iter().map(Touch::Group));
+    }
     let mut settle = route.rule.settle.clone();
     let may_still_happen = matches!(
         status,
@@ -94,7 +114,7 @@ pub fn touched(
     if may_still_happen && settle.is_empty() {
         settle = ACCEPTED_SETTLE.to_vec();
     }
-    Some(Change { touches, settle, spared: None })
+    Some(Change { touches, settle, spared: None, trace: None })
 }
 
 /// Everything but the safe methods (RFC 9110 §9.2.1) may change state; unknown methods too.

@@ -112,7 +112,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::fault::Kind;
-    use super::sections::{Jwt, Route};
+    use super::sections::{Admin, Jwt, Route};
     use super::*;
 
     const SHIPPED: &str = include_str!("../pogo.toml");
@@ -162,6 +162,7 @@ mod tests {
         let mut shipped = read(&uncommented(false)).unwrap();
         assert_eq!(shipped.upstream.take().unwrap().to_string(), "http://127.0.0.1:3000");
         assert_eq!(shipped.auth.jwt.take(), Some(Jwt::default()));
+        assert_eq!(shipped.admin.take(), Some(Admin::default()));
         let route: Route = shipped.routes.pop().unwrap();
         assert_eq!(shipped, Config::default());
         assert_eq!(options::rule(route), crate::route::Rule::default());
@@ -214,6 +215,8 @@ mod tests {
         let loaded = Loaded { config, document: Document::absent() };
         let (options, log) = loaded.into_options().unwrap();
         assert_eq!(options, crate::server::Options::default());
+        let admin = options::admin(&Admin::default(), &Document::absent()).unwrap();
+        assert_eq!(admin, crate::admin::Options::default());
         assert_eq!(log, Log::default());
     }
 

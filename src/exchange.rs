@@ -18,6 +18,7 @@ use crate::hub::mail::Credentials;
 use crate::hub::written::Expectation;
 use crate::rejection::Rejection;
 use crate::route::{Push, Routes};
+use crate::trace::Trace;
 use crate::upstream::{Failure, Kind, Switch, Tee, Tunnel, Upstream};
 use crate::uri::Uri;
 
@@ -73,7 +74,7 @@ impl Exchange {
             let write = self.tasks.spawn_local(async move { this.write(request).await });
             write.await.map_err(|_| Rejection::Internal)?
         } else {
-            self.upstream.forward(request).await.map_err(Rejection::from)
+            self.upstream.forward(request).await.map_err(|failure| self.failed(failure))
         };
         self.incoming(answer?)
     }
@@ -86,7 +87,7 @@ impl Exchange {
     ) -> Result<Upgrade, Rejection> {
         let mut request = self.outgoing(request, client, &mut Account::default())?;
         headers::switch_to_websocket(request.headers_mut());
-        match self.upstream.upgrade(request).await.map_err(Rejection::from)? {
+        match self.upstream.upgrade(request).await.map_err(|failure| self.failed(failure))? {
             Switch::Answered(answer) => self.incoming(answer).map(Upgrade::Refused),
             Switch::Switched { head, upstream } => {
                 if !headers::lists(head.headers(), http::header::UPGRADE, b"websocket") {
@@ -138,6 +139,7 @@ impl Exchange {
         let target = request.uri().clone();
         let target = target.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         let logout = self.logged_out_by(&request);
+        let trace = Trace::of(request.headers()).map(Arc::new);
         let host = request.headers().get(http::header::HOST).cloned();
         let expectation = self.expectation(&method, target, host);
         match self.upstream.forward(request).await {
@@ -146,6 +148,7 @@ impl Exchange {
                     self.hub.logged_out(credentials);
                 }
                 let change = self.change(&method, target, Some(&answer));
+                let change = change.map(|change| Change { trace, ..change });
                 match (change, expectation) {
                     (Some(change), Some(expectation)) if answer.status() == StatusCode::OK => {
                         return Ok(self.watch(answer, change, expectation));
@@ -159,11 +162,16 @@ impl Exchange {
                 if failure.may_have_been_seen
                     && let Some(change) = self.change(&method, target, None)
                 {
-                    self.hub.changed(change);
+                    self.hub.changed(Change { trace, ..change });
                 }
-                Err(Rejection::from(failure))
+                Err(self.failed(failure))
             }
         }
+    }
+
+    fn failed(&self, failure: Failure) -> Rejection {
+        self.hub.metrics().upstream_failed(failure.kind.label());
+        Rejection::from(failure)
     }
 
     /// Where the answer to a write is to be shown, if the operator said so (`push = "response"`).

@@ -168,6 +168,16 @@ impl Gate {
         }
     }
 
+    /// Bans whoever has this address, on an operator's word; false if it is banned already.
+    pub fn ban(&self, address: IpAddr) -> bool {
+        let banned = self.bans.impose(address, Instant::now());
+        if banned {
+            self.shutouts.fetch_add(1, Ordering::Release);
+            tracing::warn!(client = %address, cause = %Offence::Operator, "banned");
+        }
+        banned
+    }
+
     /// Every ban in force, the one that ends first at the beginning.
     pub fn bans(&self) -> Vec<Ban> {
         self.bans.list(Instant::now())

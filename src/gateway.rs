@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, HOST};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
 pub use self::answer::Answer;
-use self::notes::{Notes, over_rate, shut_out};
+use self::notes::{Notes, log, over_rate, shut_out};
+use crate::access::Access;
 use crate::body::Limits;
 use crate::callers::Callers;
 use crate::change;
@@ -113,8 +114,16 @@ enum Step {
     Answer(Box<Response<ResponseBody>>),
 }
 
-/// What the line for each request is logged as, so that a filter can tell it from the others.
-pub const ACCESS_LOG: &str = "pogo::access";
+/// What a gateway works with.
+pub struct Parts {
+    pub gate: Arc<Gate>,
+    pub exchange: Rc<Exchange>,
+    pub sessions: Rc<Sessions>,
+    pub access: Rc<Access>,
+    pub spellings: Rc<Spellings>,
+    pub tasks: TaskTracker,
+    pub callers: Callers,
+}
 
 /// One worker's front: what every request of its connections goes through.
 pub struct Gateway {
@@ -123,6 +132,7 @@ pub struct Gateway {
     gate: Arc<Gate>,
     exchange: Rc<Exchange>,
     sessions: Rc<Sessions>,
+    access: Rc<Access>,
     spellings: Rc<Spellings>,
     /// Upgrades under way and tunnels.
     tasks: TaskTracker,
@@ -131,21 +141,15 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub fn new(
-        options: &Options,
-        gate: Arc<Gate>,
-        exchange: Rc<Exchange>,
-        sessions: Rc<Sessions>,
-        spellings: Rc<Spellings>,
-        tasks: TaskTracker,
-        callers: Callers,
-    ) -> Self {
+    pub fn new(options: &Options, parts: Parts) -> Self {
+        let Parts { gate, exchange, sessions, access, spellings, tasks, callers } = parts;
         Self {
             limits: Limits { bytes: options.body_bytes, window: options.request_idle },
             websocket_path: options.websocket_path.clone(),
             gate,
             exchange,
             sessions,
+            access,
             spellings,
             tasks,
             callers,
@@ -159,10 +163,17 @@ impl Gateway {
         request: Request<Incoming>,
         peer: Rc<Peer>,
     ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
+        let began = self.access.begin();
         let (method, target) = (request.method().clone(), request.uri().clone());
+        let headers = request.headers();
+        let mut line =
+            self.access.line(began, &method, &target, headers, || self.client_of(&peer, headers));
         let mut notes = None;
         let step = self.judge(request, &peer, &mut notes);
         async move {
+            if let (Ok(_), Some(line)) = (&step, &mut line) {
+                line.ask();
+            }
             let answer = match step {
                 Ok(Step::Forward(request)) => self.exchange.forward(request).await,
                 Ok(Step::WebSocket(answer)) => answer.await,
@@ -171,14 +182,17 @@ impl Gateway {
             };
             let told = notes.map(|notes: Box<Notes>| notes.conclude(&self.gate, &answer));
             let mut response = answer.unwrap_or_else(|rejection| {
+                self.access.metrics().rejected((&rejection).into());
+                if let Some(line) = &mut line {
+                    line.refused(&rejection);
+                }
                 log(&rejection, &method, &target, &peer);
                 rejection.into_response().map(ResponseBody::from)
             });
             if let Some(account) = told {
                 account.tell(response.headers_mut());
             }
-            let (path, status) = (target.path(), response.status().as_u16());
-            tracing::info!(target: ACCESS_LOG, %method, path, status, client = %peer.address.ip, "request");
+            let response = self.access.answered(began, &method, &target, response, line);
             Ok(response.map(|body| Answer::new(body, &peer.heads)))
         }
     }
@@ -257,6 +271,14 @@ impl Gateway {
             return Ok(Step::Answer(Box::new(own_options())));
         }
         Ok(Step::Forward(Box::new(request)))
+    }
+
+    /// The client's address, behind all trusted proxies.
+    fn client_of(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
+        match peer.trusted {
+            true => self.gate.client_address(peer.address.ip, headers),
+            false => peer.address.ip,
+        }
     }
 
     fn behind(&self, proxy: &Peer, parts: &request::Parts) -> ClientAddress {
@@ -375,19 +397,6 @@ async fn tunnel(client: OnUpgrade, upstream: Tunnel) -> std::io::Result<()> {
     client.write_all(&from_upstream).await?;
     tokio::io::copy_bidirectional(&mut client, &mut upstream).await?;
     Ok(())
-}
-
-/// One line for each request that the gateway itself answered: no query, no credentials.
-fn log(rejection: &Rejection, method: &Method, target: &Uri, peer: &Peer) {
-    let status = rejection.status().as_u16();
-    let path = target.path();
-    let client = peer.address.ip;
-    let (code, detail, cause) = (rejection.code(), rejection.detail(), rejection.cause());
-    if rejection.status().is_server_error() {
-        tracing::warn!(%method, path, status, ?code, detail, cause, %client, "request failed");
-    } else {
-        tracing::info!(%method, path, status, ?code, detail, cause, %client, "request refused");
-    }
 }
 
 #[cfg(test)]

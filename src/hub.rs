@@ -8,6 +8,7 @@ pub mod fetch;
 mod home;
 pub mod mail;
 pub mod mirror;
+mod node;
 pub mod written;
 
 use std::cell::{Cell, RefCell};
@@ -17,16 +18,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use self::home::{Home, HomeView};
 use self::mail::{Credentials, Mail, Mailbox, Published, Seat};
 use self::mirror::{Binding, Mirror, Owner, Purpose};
-use self::written::{Expectation, Writes, Written};
+pub use self::node::Node;
+use self::written::{Expectation, Written};
 use crate::audience::ViewKey;
 use crate::change::Change;
 use crate::headers::{ClientAddress, Via};
+use crate::metrics;
 use crate::protocol::Reason;
 use crate::route::{Push, Routes, Visibility};
 use crate::upstream::Upstream;
@@ -78,21 +80,6 @@ pub struct Hub {
     mirrors: RefCell<HashMap<Arc<ViewKey>, Rc<Mirror>>>,
     tickets: Cell<u64>,
     node: Node,
-}
-
-/// What the hubs of all workers share.
-#[derive(Debug, Clone)]
-pub struct Node {
-    /// Refetches that may still start.
-    refetches: Arc<Semaphore>,
-    writes: Arc<Writes>,
-}
-
-impl Node {
-    pub fn new(options: &Options) -> Self {
-        let refetches = Arc::new(Semaphore::new(options.refetch_concurrency.max(1)));
-        Self { refetches, writes: Arc::default() }
-    }
 }
 
 /// What arrived from other workers and is not about views.
@@ -149,9 +136,13 @@ impl Hub {
 
     /// Marks every view that `change` may have touched dirty, on every worker. Does not wait.
     pub fn changed(&self, change: Change) {
-        self.node.writes.note(&change);
-        let change = Arc::new(change);
-        self.mail.iter().for_each(|mailbox| mailbox.change(&change));
+        self.metrics().changes.add(1);
+        self.node.changed(&self.mail, change);
+    }
+
+    /// What this worker counts.
+    pub fn metrics(&self) -> &metrics::Worker {
+        self.node.metrics.worker(self.worker)
     }
 
     /// A write to `uri` begins, whose answer may be its new state.
@@ -254,6 +245,7 @@ impl Hub {
     pub fn leave(&self, binding: &Binding) {
         let Some(mirror) = binding.mirror() else { return };
         mirror.remove(binding);
+        self.metrics().bindings.subtract(1);
         if mirror.is_empty() {
             self.mirrors.borrow_mut().remove(&mirror.key);
             let leave = Seat::Leave { key: Arc::clone(&mirror.key), worker: self.worker };
@@ -271,6 +263,7 @@ impl Hub {
         let mirror =
             mirrors.entry(key).or_insert_with_key(|key| Rc::new(Mirror::new(Arc::clone(key))));
         mirror.add(binding);
+        self.metrics().bindings.add(1);
         Rc::clone(mirror)
     }
 
@@ -318,6 +311,9 @@ impl Hub {
             for view in self.home.touched(change) {
                 if !change.names(&view.key.uri.key()) {
                     self.doubt(&view);
+                }
+                if let Some(trace) = &change.trace {
+                    view.trace.replace(Some(Arc::clone(trace)));
                 }
                 view.view.borrow_mut().change(now, &change.settle);
                 self.attend(&view);
@@ -460,6 +456,11 @@ impl Hub {
                 }
             }
         };
+        if let Answer::State(new) = &answer
+            && !view.is_empty()
+        {
+            self.home.regroup(view, &new.groups);
+        }
         let verdict = view.view.borrow_mut().finish(Instant::now(), answer);
         if view.view.borrow().rests() {
             view.doubted.set(false);
@@ -476,10 +477,18 @@ impl Hub {
             machine.state().cloned()
         };
         let validated = known.clone().filter(|_| !view.doubted.get());
+        let _fetching = self.home.fetch_begins(&view.key);
         let client = view.client.borrow().clone();
         let via = self.via.as_ref();
-        let answer =
-            fetch::fetch(&self.upstream, via, &view.key, &client, validated, &self.options).await;
+        let sent = fetch::Sent { key: &view.key, client: &client, trace: view.trace.take() };
+        let answer = fetch::fetch(&self.upstream, via, sent, validated, &self.options).await;
+        self.metrics().refetched(match answer {
+            Answer::State(_) => metrics::Refetch::State,
+            Answer::NotModified => metrics::Refetch::NotModified,
+            Answer::Refused(_) => metrics::Refetch::Refused,
+            Answer::NotBindable(_) => metrics::Refetch::NotBindable,
+            Answer::Failed(_) => metrics::Refetch::Failed,
+        });
         fetch::told_apart(answer, known.as_deref())
     }
 

@@ -19,6 +19,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod admin;
 pub mod audience;
 pub mod body;
 pub mod callers;
@@ -31,9 +33,11 @@ pub mod downstream;
 pub mod exchange;
 pub mod gate;
 pub mod gateway;
+pub mod groups;
 pub mod head;
 pub mod headers;
 pub mod hub;
+pub mod metrics;
 pub mod protocol;
 pub mod proxy_protocol;
 pub mod rejection;
@@ -42,6 +46,7 @@ pub mod server;
 pub mod session;
 pub mod spelling;
 pub mod streams;
+pub mod trace;
 pub mod units;
 pub mod upstream;
 pub mod uri;

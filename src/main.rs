@@ -4,14 +4,17 @@ mod watch;
 
 use std::fmt::Display;
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use listenfd::ListenFd;
+use pogo::access::ACCESS_LOG;
 use pogo::config::{self, Given, Log, LogFormat, LogLevel, Sources};
-use pogo::gateway::ACCESS_LOG;
 use pogo::server::{Options, Server};
+use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -173,10 +176,20 @@ fn start_log(log: Log) {
 async fn until_signalled(options: Options) -> Result<ExitCode, String> {
     let mut signals = Signals::listen().map_err(|error| format!("cannot take signals: {error}"))?;
     let (listen, upstream) = (options.listen, options.upstream.origin.clone());
-    let server =
-        Server::start(options).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let inherited = inherited()?;
+    let server = Server::start_on(options, &inherited)
+        // What is about something else says what.
+        .map_err(|error| match error.get_ref() {
+            Some(told) => format!("cannot start: {told}"),
+            None => format!("cannot listen on {listen}: {error}"),
+        })?;
     tracing::info!(address = %server.address(), %upstream, "listening");
+    if let Some(address) = server.admin() {
+        tracing::info!(%address, "operators are listened to");
+    }
+    tell(NotifyState::Ready);
     signals.next().await;
+    tell(NotifyState::Stopping);
     tracing::info!("draining; a second signal ends at once");
     let drained = tokio::task::spawn_blocking(move || server.drain());
     tokio::select! {
@@ -187,6 +200,21 @@ async fn until_signalled(options: Options) -> Result<ExitCode, String> {
         },
         // Not a return: the runtime would wait for the drain's thread.
         signal = signals.next() => std::process::exit(128 + signal.as_raw_value()),
+    }
+}
+
+/// The listeners that systemd, or whoever speaks its protocol, has opened for this process.
+fn inherited() -> Result<Vec<TcpListener>, String> {
+    let mut passed = ListenFd::from_env();
+    let bad = |error| format!("a socket that was passed in is no TCP listener: {error}");
+    let listeners = (0..passed.len()).map(|number| passed.take_tcp_listener(number));
+    listeners.filter_map(Result::transpose).collect::<Result<_, _>>().map_err(bad)
+}
+
+/// Tells the service manager, if one wants to know.
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager cannot be told");
     }
 }
 

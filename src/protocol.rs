@@ -160,6 +160,8 @@ pub enum Close {
     },
     NoPong,
     RateLimited,
+    /// An operator does not want this session here.
+    Ended,
 }
 
 impl Close {
@@ -176,6 +178,7 @@ impl Close {
             Self::Forbidden { .. } => 4403,
             Self::NoPong => 4408,
             Self::RateLimited => 4429,
+            Self::Ended => 4403,
         }
     }
 
@@ -198,6 +201,7 @@ impl Close {
             Self::Forbidden { retry_after: None } => "this address is denied".into(),
             Self::NoPong => "no pong".into(),
             Self::RateLimited => "over the message rate".into(),
+            Self::Ended => "ended by the operator".into(),
         }
     }
 }

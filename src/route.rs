@@ -102,16 +102,37 @@ impl Routes {
         if self.rules.is_empty() {
             return implied;
         }
+        let found = self.find(target, |number, params| Route {
+            rule: &self.rules[number],
+            budget: self.budgets[number].as_ref(),
+            params: params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        });
+        found.unwrap_or(implied)
+    }
+
+    /// What `give` makes of the number of the target's rule and of the pattern's parameters.
+    fn find<T>(
+        &self,
+        target: &str,
+        give: impl FnOnce(usize, &matchit::Params<'_, '_>) -> T,
+    ) -> Option<T> {
         let path: Cow<'_, str> = tidy(target.split(['?', '#']).next().unwrap_or_default());
         let trimmed = if path.len() > 1 { path.strip_suffix('/').unwrap_or(&path) } else { &path };
-        match self.router.at(&path).or_else(|_| self.router.at(trimmed)) {
-            Ok(found) => Route {
-                rule: &self.rules[*found.value],
-                budget: self.budgets[*found.value].as_ref(),
-                params: found.params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
-            },
-            Err(_) => implied,
+        let found = self.router.at(&path).or_else(|_| self.router.at(trimmed)).ok()?;
+        Some(give(*found.value, &found.params))
+    }
+
+    /// The number of a request target's rule; those without one share the number after the last.
+    pub fn number(&self, target: &str) -> usize {
+        if self.rules.is_empty() {
+            return 0;
         }
+        self.find(target, |number, _| number).unwrap_or(self.rules.len())
+    }
+
+    /// Every rule, in the order of their numbers.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
     }
 
     /// Spends one request of the client's budget for the target's route, and notes what is left.

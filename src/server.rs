@@ -9,16 +9,20 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::{Admin, Reach};
 use crate::connections::Connections;
 use crate::deny_file::DenyFile;
 use crate::gate::auth::{self, Authenticator};
 use crate::gate::{self, Gate};
 use crate::hub::mail::Mailbox;
+use crate::metrics;
 use crate::route::{Routes, Rule};
+use crate::session::orders;
 use crate::worker::{self, Shared};
-use crate::{channel, gateway, hub, session, upstream};
+use crate::{admin, channel, gateway, hub, session, upstream};
 
 /// Connections that the kernel keeps for a worker that is busy.
 const BACKLOG: i32 = 1024;
@@ -44,6 +48,8 @@ pub struct Options {
     pub hub: hub::Options,
     pub routes: Vec<Rule>,
     pub channels: Vec<channel::Rule>,
+    /// For operators; none listens for none.
+    pub admin: Option<admin::Options>,
 }
 
 impl Default for Options {
@@ -62,6 +68,7 @@ impl Default for Options {
             hub: hub::Options::default(),
             routes: Vec::new(),
             channels: vec![channel::Rule::open()],
+            admin: None,
         }
     }
 }
@@ -76,59 +83,59 @@ pub struct Server {
     workers: Vec<JoinHandle<io::Result<()>>>,
     /// Of the deny file.
     follower: Option<JoinHandle<io::Result<()>>>,
+    /// Outlives the workers, so that probes are answered while they drain.
+    admin: Option<Admin>,
 }
 
 impl Server {
     /// Listens and serves on threads of its own. When it returns, connections are accepted.
     pub fn start(options: Options) -> io::Result<Self> {
+        Self::start_on(options, &[])
+    }
+
+    /// The same, on listeners that were opened before this process began, instead of on
+    /// `options.listen`; with none of them, on that.
+    pub fn start_on(options: Options, inherited: &[TcpListener]) -> io::Result<Self> {
         let workers = match NonZeroUsize::new(options.workers) {
             Some(workers) => workers,
             None => std::thread::available_parallelism()?,
         };
-        let listeners = listen(options.listen, workers)?;
+        let listeners = match inherited.is_empty() {
+            true => listen(options.listen, workers)?,
+            false => divide(inherited, workers)?,
+        };
         let address = listeners[0].local_addr()?;
-        let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidInput, error);
-        let gate = Gate::new(&options.gate).map_err(|error| invalid(error.to_string()))?;
-        let gate = Arc::new(gate);
-        let deny_file = match options.gate.deny_file.clone() {
-            Some(path) => {
-                let told = |error| invalid(format!("{}: {error}", path.display()));
-                Some(DenyFile::open(path.clone(), &gate).map_err(told)?)
-            }
+        let (orders, ordered) = (0..workers.get())
+            .map(|_| mpsc::channel(orders::MAX_ORDERS))
+            .unzip::<_, _, Vec<_>, Vec<_>>();
+        let shared = share(options, workers.get())?;
+        let gate = Arc::clone(&shared.gate);
+        let deny_file = deny_file(&shared.options, &gate)?;
+        let admin = match &shared.options.admin {
+            Some(options) => Some(Admin::start(options.clone(), reach(&shared, orders))?),
             None => None,
         };
-        let authenticator =
-            Authenticator::new(&options.auth).map_err(|error| invalid(error.to_string()))?;
-        let routes = Routes::new(options.routes.clone())
-            .map_err(|(number, error)| invalid(format!("route {}: {error}", number + 1)))?;
-        let shared = Arc::new(Shared {
-            workers: workers.get(),
-            gate: Arc::clone(&gate),
-            authenticator: Arc::new(authenticator),
-            routes: Arc::new(routes),
-            channels: options.channels.clone().into(),
-            hubs: hub::Node::new(&options.hub),
-            mail: (0..workers.get()).map(|_| Mailbox::default()).collect(),
-            connections: Connections::new(options.connections, options.connections_per_address),
-            drain: CancellationToken::new(),
-            stop: CancellationToken::new(),
-            options,
-        });
         let (drain, stop) = (shared.drain.clone(), shared.stop.clone());
         let follower = deny_file.map(|file| follow(file, Arc::clone(&gate), stop.clone()));
         let follower = follower.transpose()?;
-        let mut server = Self { address, drain, stop, gate, workers: Vec::new(), follower };
-        for (number, listener) in listeners.into_iter().enumerate() {
+        let mut server = Self { address, drain, stop, gate, workers: Vec::new(), follower, admin };
+        let parts = listeners.into_iter().zip(ordered);
+        for (number, (listener, orders)) in parts.enumerate() {
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             server.workers.push(thread.spawn(move || {
                 let runtime = Builder::new_current_thread()
                     .enable_all()
                     .build_local(LocalOptions::default())?;
-                runtime.block_on(worker::run(number, listener, shared))
+                runtime.block_on(worker::run(number, listener, orders, shared))
             })?);
         }
         Ok(server)
+    }
+
+    /// Where operators are served, if they are.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -171,6 +178,73 @@ impl Drop for Server {
             tracing::error!(%error, "a worker failed");
         }
     }
+}
+
+/// What all workers have in common.
+fn share(options: Options, workers: usize) -> io::Result<Arc<Shared>> {
+    let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidInput, error);
+    let gate = Gate::new(&options.gate).map_err(|error| invalid(error.to_string()))?;
+    let authenticator =
+        Authenticator::new(&options.auth).map_err(|error| invalid(error.to_string()))?;
+    let routes = Routes::new(options.routes.clone())
+        .map_err(|(number, error)| invalid(format!("route {}: {error}", number + 1)))?;
+    let patterns = options.routes.iter().map(|rule| rule.path.clone());
+    let metrics = Arc::new(metrics::Node::new(workers, patterns));
+    Ok(Arc::new(Shared {
+        workers,
+        gate: Arc::new(gate),
+        authenticator: Arc::new(authenticator),
+        routes: Arc::new(routes),
+        channels: options.channels.clone().into(),
+        hubs: hub::Node::new(&options.hub, Arc::clone(&metrics)),
+        mail: (0..workers).map(|_| Mailbox::default()).collect(),
+        connections: Connections::new(options.connections, options.connections_per_address),
+        metrics,
+        drain: CancellationToken::new(),
+        stop: CancellationToken::new(),
+        options,
+    }))
+}
+
+/// What operators may reach of it.
+fn reach(shared: &Shared, orders: Vec<orders::Orders>) -> Reach {
+    Reach {
+        metrics: Arc::clone(&shared.metrics),
+        routes: Arc::clone(&shared.routes),
+        gate: Arc::clone(&shared.gate),
+        hubs: shared.hubs.clone(),
+        mail: Arc::clone(&shared.mail),
+        orders,
+        connections: shared.connections.clone(),
+        upstream: shared.options.upstream.clone(),
+        drain: shared.drain.clone(),
+    }
+}
+
+/// Inherited listeners, each for one worker or several. They belong to whoever opened them too,
+/// so that a connection that comes while nobody accepts waits for the next process.
+fn divide(inherited: &[TcpListener], workers: NonZeroUsize) -> io::Result<Vec<TcpListener>> {
+    if inherited.len() > workers.get() {
+        let (listeners, workers) = (inherited.len(), workers.get());
+        let text = format!("{listeners} inherited listeners for {workers} workers");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    for listener in inherited {
+        listener.set_nonblocking(true)?;
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+        socket2::SockRef::from(listener).set_tcp_keepalive(&keepalive)?;
+    }
+    inherited.iter().cycle().take(workers.get()).map(TcpListener::try_clone).collect()
+}
+
+/// The deny file, read for the first time, if there is one.
+fn deny_file(options: &Options, gate: &Arc<Gate>) -> io::Result<Option<DenyFile>> {
+    let Some(path) = options.gate.deny_file.clone() else { return Ok(None) };
+    let told = |error| {
+        let text = format!("{}: {error}", path.display());
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    };
+    DenyFile::open(path.clone(), gate).map(Some).map_err(told)
 }
 
 /// Follows the deny file on a thread of its own, where a slow disk holds up no client.

@@ -6,10 +6,12 @@
 
 mod calls;
 mod credential;
+mod ending;
 #[doc(hidden)] // Public for the fuzzers alone.
 pub mod frames;
 mod gate;
 pub mod handshake;
+pub mod orders;
 mod outbox;
 mod owner;
 mod registry;
@@ -30,6 +32,7 @@ use self::calls::Calls;
 use self::frames::{Frames, Received};
 use self::outbox::Outbox;
 pub use self::registry::{Services, Sessions};
+pub(crate) use self::requests::is_reserved;
 use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
@@ -112,6 +115,8 @@ pub(crate) struct Session {
     /// Closes with this `retry_after` once no call runs any more.
     leaving: Cell<Option<u64>>,
     over: Cell<bool>,
+    /// The code of the close frame that began the end, and whether this side sent it.
+    parted: Cell<Option<(u16, bool)>>,
     waker: RefCell<Option<Waker>>,
     me: Weak<Session>,
 }
@@ -153,6 +158,7 @@ impl Session {
         self.release();
         self.connection.take();
         self.sessions.forget(self.id);
+        self.note_end();
     }
 
     fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<Turn> {
@@ -246,6 +252,7 @@ impl Session {
 
     fn answer_close(&self, code: u16) {
         if self.closing.get().is_none() {
+            self.parted.set(Some((code, false)));
             self.release();
             self.closing.set(Some(Instant::now()));
             self.outbox.push(codec::close_with(code, ""));
@@ -262,6 +269,7 @@ impl Session {
             return;
         }
         tracing::debug!(session = self.id, code = close.code(), reason = %close.reason(), "socket closed");
+        self.parted.set(Some((close.code(), true)));
         self.release();
         self.closing.set(Some(Instant::now() + CLOSE_GRACE));
         self.outbox.push(codec::close_with(close.code(), &close.reason()));
@@ -317,7 +325,9 @@ impl Session {
     fn flush(&self) {
         self.outbox.owed.set(false);
         match self.connection.borrow().as_ref() {
-            Some(Connection { stream, .. }) if self.outbox.flush(stream).is_ok() => {}
+            Some(Connection { stream, .. }) if self.outbox.flush(stream).is_ok() => {
+                self.sessions.services.hub.metrics().states.add(self.outbox.shown.take());
+            }
             Some(_) => self.over.set(true),
             None => return,
         }
@@ -343,10 +353,6 @@ impl Session {
         let lifetime = options.max_lifetime.map(|life| self.born + life);
         let grace = self.must_authenticate().then_some(self.born + AUTH_GRACE);
         [lifetime, grace, self.expires.get()].into_iter().flatten().fold(silence, Instant::min)
-    }
-
-    fn must_authenticate(&self) -> bool {
-        self.sessions.services.auth_required && !self.authenticated.get()
     }
 
     /// Does what is due at `now`.
@@ -381,7 +387,6 @@ impl Session {
     fn find(&self, uri: &crate::uri::Uri) -> Result<usize, usize> {
         self.bindings.borrow().binary_search_by(|binding| binding.uri.cmp(uri))
     }
-
     /// Ends a binding on this side.
     fn drop_binding(&self, binding: &Rc<Binding>) {
         if let Ok(at) = self.find(&binding.uri) {

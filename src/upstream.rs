@@ -1,9 +1,11 @@
 //! Forwards to the API and streams the answer back, over one worker's own connections.
 
+mod count;
 mod pool;
 mod tee;
 mod wire;
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -100,6 +102,8 @@ pub struct Upstream {
     host: HeaderValue,
     builder: http1::Builder,
     pool: Rc<Pool>,
+    /// Connections that were made so far.
+    opened: Cell<u64>,
     spellings: Rc<Spellings>,
 }
 
@@ -117,7 +121,7 @@ impl Upstream {
         let host = HeaderValue::try_from(options.origin.as_str())
             .unwrap_or(HeaderValue::from_static("localhost"));
         let pool = Pool::new(share, options.idle_timeout);
-        Self { options, host, builder, pool, spellings }
+        Self { options, host, builder, pool, opened: Cell::new(0), spellings }
     }
 
     /// The name the upstream is known by to a client that named none.
@@ -257,6 +261,7 @@ impl Upstream {
             .await
             .map_err(|_| Failure::unseen(Kind::ConnectTimeout))?
             .map_err(|error| Failure::unseen(Kind::Connect(error)))?;
+        self.opened.set(self.opened.get() + 1);
         prepare(&stream).map_err(|error| Failure::unseen(Kind::Connect(error)))?;
         Ok(stream)
     }
@@ -276,7 +281,7 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// `host` and `port`, as the resolver takes them: an IPv6 address without its brackets.
-fn address_of(origin: &Authority) -> (&str, u16) {
+pub(crate) fn address_of(origin: &Authority) -> (&str, u16) {
     let host = origin.host();
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     (host, origin.port_u16().unwrap_or(80))

@@ -28,6 +28,8 @@ pub struct State {
     pub last_modified: Option<HeaderValue>,
     /// What the answer depends on besides the audience's own fields.
     pub vary: Vary,
+    /// What the API says it is in.
+    pub groups: Vec<Arc<str>>,
     /// The `update` (or `delete`) frame, without and with `version`: encoded once, by whoever
     /// needs it first, and shared by every member on every worker.
     pub frames: [OnceLock<Bytes>; 2],
@@ -63,6 +65,7 @@ impl State {
             etag: None,
             last_modified: None,
             vary: Vary::default(),
+            groups: Vec::new(),
             frames: Default::default(),
         }
     }

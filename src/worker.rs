@@ -14,23 +14,27 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use hyper::server::conn::{http1, http2};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::speech::Local;
+use crate::access::Access;
 use crate::callers::Callers;
 use crate::channel;
-use crate::connections::Connections;
+use crate::connections::{Connections, Exceeded};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
-use crate::gateway::{Gateway, Peer};
+use crate::gateway::{self, Gateway, Peer};
 use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
+use crate::metrics::{self, Reason};
 use crate::route::Routes;
 use crate::server::Options;
+use crate::session::orders::Order;
 use crate::session::{self, Sessions};
 use crate::spelling::Spellings;
 use crate::upstream::Upstream;
@@ -59,6 +63,7 @@ pub(crate) struct Shared {
     /// One mailbox for each worker.
     pub(crate) mail: Arc<[Mailbox]>,
     pub(crate) connections: Connections,
+    pub(crate) metrics: Arc<metrics::Node>,
     /// No new connections and requests; those that are there may finish.
     pub(crate) drain: CancellationToken,
     /// Everything ends now.
@@ -69,6 +74,7 @@ pub(crate) struct Shared {
 pub(crate) async fn run(
     number: usize,
     listener: std::net::TcpListener,
+    orders: mpsc::Receiver<Order>,
     shared: Arc<Shared>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
@@ -76,6 +82,7 @@ pub(crate) async fn run(
     let services = [
         tokio::task::spawn_local(tick(number, Rc::clone(&worker))),
         tokio::task::spawn_local(Rc::clone(&worker.sessions).run()),
+        tokio::task::spawn_local(Rc::clone(&worker.sessions).obey(orders)),
         tokio::task::spawn_local({
             let sessions = Rc::clone(&worker.sessions);
             Rc::clone(&worker.hub).run(move |news| sessions.tell(news))
@@ -83,7 +90,10 @@ pub(crate) async fn run(
     ];
     tokio::select! {
         () = Rc::clone(&worker).accept(listener) => (),
-        () = shared.stop.cancelled() => return Ok(()),
+        () = shared.stop.cancelled() => {
+            worker.access.cut();
+            return Ok(());
+        }
     }
     worker.tasks.close();
     let finished = async {
@@ -94,8 +104,9 @@ pub(crate) async fn run(
         () = tokio::time::sleep(shared.options.drain) => {
             let cut = worker.tasks.len();
             tracing::warn!(cut, "the deadline of the drain passed");
+            worker.access.cut();
         }
-        () = shared.stop.cancelled() => (),
+        () = shared.stop.cancelled() => worker.access.cut(),
     }
     services.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
@@ -116,6 +127,7 @@ async fn tick(number: usize, worker: Rc<Worker>) {
         }
         if count % SWEEP_TICKS == 0 {
             worker.upstream.sweep();
+            worker.upstream.count(worker.access.metrics());
         }
         if number == 0 && count % GATE_TICKS == 0 {
             worker.shared.gate.sweep();
@@ -136,6 +148,7 @@ struct Worker {
     hub: Rc<Hub>,
     sessions: Rc<Sessions>,
     gateway: Rc<Gateway>,
+    access: Rc<Access>,
     /// Connections, tunnels, and writes that outlive their client.
     tasks: TaskTracker,
     /// Whose connections and tunnels those are.
@@ -181,15 +194,22 @@ impl Worker {
             tasks: tasks.clone(),
         };
         let sessions = Sessions::new(number, services);
-        let gateway = Rc::new(Gateway::new(
-            &options.gateway,
-            Arc::clone(&shared.gate),
+        let access = Access::new(
+            Arc::clone(&shared.metrics),
+            number,
+            Arc::clone(&shared.routes),
+            options.admin.is_some(),
+        );
+        let parts = gateway::Parts {
+            gate: Arc::clone(&shared.gate),
             exchange,
-            Rc::clone(&sessions),
+            sessions: Rc::clone(&sessions),
+            access: Rc::clone(&access),
             spellings,
-            tasks.clone(),
-            callers.clone(),
-        ));
+            tasks: tasks.clone(),
+            callers: callers.clone(),
+        };
+        let gateway = Rc::new(Gateway::new(&options.gateway, parts));
         let (http1, http2) = (speech::http1(&options.gateway), speech::http2(&options.gateway));
         let (drain, draining) = (CancellationToken::new(), Cell::new(false));
         Rc::new(Self {
@@ -202,6 +222,7 @@ impl Worker {
             hub,
             sessions,
             gateway,
+            access,
             tasks,
             callers,
         })
@@ -245,6 +266,10 @@ impl Worker {
                 });
             }
             Err(exceeded) => {
+                self.access.metrics().rejected(match exceeded {
+                    Exceeded::Total => Reason::Connections,
+                    Exceeded::Address => Reason::ConnectionsPerAddress,
+                });
                 tracing::debug!(?exceeded, client = %address, "connection refused");
             }
         }

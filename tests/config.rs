@@ -670,6 +670,41 @@ impl Drop for Running {
 }
 
 #[test]
+fn operators_need_a_good_token_wherever_others_can_reach_the_listener() {
+    for (lines, message) in [
+        (
+            "[admin]\nlisten = \"0.0.0.0:9180\"",
+            "pogo.toml:3: admin.listen: others than this machine can reach this address, so \
+             token_file must be set",
+        ),
+        ("[admin]\nlisten = \"127.0.0.1:8080\"", "pogo.toml:3: admin.listen: it equals listen"),
+        (
+            "[admin]\ntoken_fil = \"x\"",
+            "pogo.toml:3: unknown key \"token_fil\" in [admin]; did you mean \"token_file\"?",
+        ),
+        (
+            "[admin]\nhosts = [\"pogo:80\"]",
+            "pogo.toml:3: admin.hosts: found \"pogo:80\", expected a host name without a port \
+             such as \"pogo.internal\"",
+        ),
+    ] {
+        refuses_after_upstream(lines, message);
+    }
+    let place = Place::with(&format!("{UPSTREAM}[admin]\ntoken_file = \"token\""));
+    for (token, message) in [
+        ("fifteen-letters\n", "a token has 16 bytes or more"),
+        ("two words of enough\n", "a token is one word of visible ASCII characters"),
+    ] {
+        place.write("token", token);
+        place.run(&["check"]).refused(&format!("pogo.toml:3: admin.token_file: {message}"));
+    }
+    place.write("token", "sixteen-letters!\n");
+    let effective = place.run(&["check"]).effective();
+    assert_eq!(effective["admin"]["token_file"].as_str(), Some("token"));
+    assert!(!effective.to_string().contains("sixteen-letters!"));
+}
+
+#[test]
 fn a_signal_ends_the_program_well() {
     let place = Place::new();
     for name in ["-TERM", "-INT"] {
@@ -754,4 +789,12 @@ fn an_address_in_use_is_told_and_is_no_configuration_error() {
         ended.err.lines().last(),
         Some(&*format!("cannot listen on {listen}: Address already in use (os error 98)"))
     );
+    let place =
+        Place::with(&format!("listen = \"127.0.0.1:0\"\n{UPSTREAM}[admin]\nlisten = \"{listen}\""));
+    let ended = place.run(&[]);
+    assert_eq!(ended.code, Some(1));
+    let told = format!(
+        "cannot start: cannot listen on {listen} (admin.listen): Address already in use (os error 98)"
+    );
+    assert_eq!(ended.err.lines().last(), Some(&*told));
 }

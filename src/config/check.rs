@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, document: &Document) -> Result<(), Fault> {
     check.auth(&config.auth)?;
     check.views(config)?;
     check.gate(&config.gate)?;
+    check.admin(config)?;
     check.routes(&config.routes)?;
     check.channels(config)
 }
@@ -192,6 +193,20 @@ impl Check<'_> {
             }
         }
         self.lasting("gate.ban.for", gate.ban.lasts)?;
+        Ok(())
+    }
+
+    fn admin(&self, config: &Config) -> Result<(), Fault> {
+        let Some(admin) = &config.admin else { return Ok(()) };
+        if !admin.listen.0.ip().is_loopback() && admin.token_file.is_none() {
+            return self.refuse(
+                "admin.listen",
+                "others than this machine can reach this address, so token_file must be set",
+            );
+        }
+        if admin.listen == config.listen && admin.listen.0.port() != 0 {
+            return self.refuse("admin.listen", "it equals listen");
+        }
         Ok(())
     }
 

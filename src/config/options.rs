@@ -11,13 +11,14 @@ use super::sections::{self, Config};
 use super::{Loaded, gate};
 use crate::gate::auth::{self, Authenticator, Jwt, Secret};
 use crate::units::Interval;
-use crate::{channel, gateway, hub, route, server, session, upstream};
+use crate::{admin, channel, gateway, hub, route, server, session, upstream};
 
 impl Loaded {
     /// Reads the files that the configuration names, and hands each module its part.
     pub fn into_options(self) -> Result<(server::Options, sections::Log), Fault> {
         let Self { config, document } = self;
         let auth = auth(&config.auth, &document)?;
+        let admin = config.admin.as_ref().map(|section| admin(section, &document)).transpose()?;
         let server = server::Options {
             listen: config.listen.0,
             workers: config.workers,
@@ -32,6 +33,7 @@ impl Loaded {
             hub: hub(&config),
             routes: config.routes.into_iter().map(rule).collect(),
             channels: config.channels.into_iter().map(channel).collect(),
+            admin,
         };
         Ok((server, config.log))
     }
@@ -148,7 +150,7 @@ fn place(error: &auth::Error, jwt: Option<&sections::Jwt>) -> &'static str {
 
 fn jwt(jwt: &sections::Jwt, document: &Document) -> Result<Jwt, Fault> {
     let secret = match (&jwt.secret_file, &jwt.secret_env) {
-        (Some(file), _) => Some(secret_of_file(file, document)?),
+        (Some(file), _) => Some(secret_of_file(file, "auth.jwt.secret_file", document)?),
         (None, Some(variable)) => Some(secret_of_environment(variable, document)?),
         (None, None) => None,
     };
@@ -166,8 +168,34 @@ fn jwt(jwt: &sections::Jwt, document: &Document) -> Result<Jwt, Fault> {
     })
 }
 
-fn secret_of_file(file: &str, document: &Document) -> Result<Secret, Fault> {
-    let mut secret = read(file, "auth.jwt.secret_file", document)?;
+/// A shorter token could be found by trying.
+const SHORTEST_TOKEN: usize = 16;
+
+pub(super) fn admin(
+    section: &sections::Admin,
+    document: &Document,
+) -> Result<admin::Options, Fault> {
+    const KEY: &str = "admin.token_file";
+    let token = section.token_file.as_ref();
+    let token = token.map(|file| secret_of_file(file, KEY, document)).transpose()?;
+    if let Some(token) = &token {
+        let refuse = |reason: String| Err(document.fault(KEY, Kind::Refused(reason)));
+        if token.expose().len() < SHORTEST_TOKEN {
+            return refuse(format!("a token has {SHORTEST_TOKEN} bytes or more"));
+        }
+        if !token.expose().iter().all(u8::is_ascii_graphic) {
+            return refuse("a token is one word of visible ASCII characters".into());
+        }
+    }
+    Ok(admin::Options {
+        listen: section.listen.0,
+        token,
+        hosts: section.hosts.iter().map(|host| host.0.clone()).collect(),
+    })
+}
+
+fn secret_of_file(file: &str, key: &str, document: &Document) -> Result<Secret, Fault> {
+    let mut secret = read(file, key, document)?;
     // An editor ends the last line; nobody means the line end to be part of a secret.
     while matches!(secret.last(), Some(b'\n' | b'\r')) {
         secret.pop();

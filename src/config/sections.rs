@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::gate::Gate;
-use super::words::{Header, KeySetUrl, Listen, Logout, Origin, Path, Target, Token, UpstreamUrl};
+use super::words::{
+    Header, Host, KeySetUrl, Listen, Logout, Origin, Path, Target, Token, UpstreamUrl,
+};
 use crate::units::{Interval, Rate, Size};
 
 /// The whole file.
@@ -22,6 +24,8 @@ pub struct Config {
     pub auth: Auth,
     pub views: Views,
     pub gate: Gate,
+    /// The listener for operators, which there is if this section is there.
+    pub admin: Option<Admin>,
     pub log: Log,
     #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
@@ -42,6 +46,7 @@ impl Default for Config {
             auth: Auth::default(),
             views: Views::default(),
             gate: Gate::default(),
+            admin: None,
             log: Log::default(),
             routes: Vec::new(),
             channels: vec![Channel {
@@ -238,6 +243,24 @@ impl Default for Views {
             stale_after: Interval::seconds(30),
             credential_headers: Vec::new(),
             body_bytes: Size::mib(4),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    pub listen: Listen,
+    pub token_file: Option<String>,
+    pub hosts: Vec<Host>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: Listen(([127, 0, 0, 1], 9180).into()),
+            token_file: None,
+            hosts: vec![Host("localhost".into())],
         }
     }
 }

@@ -13,7 +13,19 @@ use crate::as_text;
 use crate::gate::origin::Origins;
 use crate::units::{Malformed, Notation};
 
-as_text!(Listen, UpstreamUrl, KeySetUrl, Network, Origin, Header, Token, Path, Target, Logout);
+as_text!(
+    Listen,
+    UpstreamUrl,
+    KeySetUrl,
+    Network,
+    Origin,
+    Host,
+    Header,
+    Token,
+    Path,
+    Target,
+    Logout
+);
 
 /// Where Pogo listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +166,26 @@ impl Notation for Origin {
         r#"an origin such as "https://app.example": a scheme, a host, maybe a port, no path"#;
 }
 
+/// A name that a server is spoken to under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host(pub String);
+
+impl FromStr for Host {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        match !text.is_empty() && text.chars().all(allowed) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(Malformed::Shape),
+        }
+    }
+}
+
+impl Notation for Host {
+    const EXPECTED: &'static str = r#"a host name without a port such as "pogo.internal""#;
+}
+
 /// The name of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header(pub HeaderName);
@@ -275,7 +307,7 @@ macro_rules! display_as_inner {
     )+};
 }
 
-display_as_inner!(Listen, KeySetUrl, Network, Origin, Header, Token, Path, Target);
+display_as_inner!(Listen, KeySetUrl, Network, Origin, Host, Header, Token, Path, Target);
 
 #[cfg(test)]
 mod tests {

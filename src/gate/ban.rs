@@ -47,6 +47,8 @@ pub enum Offence {
     BadCredential,
     /// A request that is refused for its form, or a socket that is closed for its messages.
     Malformed,
+    /// None: an operator says so.
+    Operator,
 }
 
 impl std::fmt::Display for Offence {
@@ -55,6 +57,7 @@ impl std::fmt::Display for Offence {
             Offence::OverRate => "over its rate",
             Offence::BadCredential => "bad credentials",
             Offence::Malformed => "malformed requests",
+            Offence::Operator => "an operator's word",
         })
     }
 }
@@ -71,6 +74,8 @@ pub struct Ban {
 #[derive(Debug)]
 pub(super) struct Bans {
     rule: Option<Rule>,
+    /// Each ban.
+    lasts: Duration,
     held: RwLock<Held>,
     /// So that nobody is looked up, and no lock touched, while nobody is banned.
     count: AtomicUsize,
@@ -79,7 +84,6 @@ pub(super) struct Bans {
 #[derive(Debug)]
 struct Rule {
     offences: Limiter,
-    lasts: Duration,
     exempt: AddressSet,
 }
 
@@ -102,10 +106,10 @@ impl Bans {
     pub(super) fn new(options: &Options, trusted: &[IpNet]) -> Self {
         let rule = options.after.map(|after| Rule {
             offences: Limiter::new(after),
-            lasts: options.lasts,
             exempt: AddressSet::new(&[&options.exempt[..], trusted].concat()),
         });
-        Self { rule, held: RwLock::default(), count: AtomicUsize::new(0) }
+        let lasts = options.lasts;
+        Self { rule, lasts, held: RwLock::default(), count: AtomicUsize::new(0) }
     }
 
     pub(super) fn can_ban(&self) -> bool {
@@ -118,17 +122,29 @@ impl Bans {
         if rule.exempt.contains(client) || rule.offences.spend(Key::of_address(client)).is_ok() {
             return false;
         }
+        if !self.begin(client, offence, now) {
+            return false;
+        }
+        // Once the ban is over it begins with a clean sheet.
+        rule.offences.forget(Key::of_address(client));
+        true
+    }
+
+    /// Bans an address whatever it has done, and whatever is exempt.
+    pub(super) fn impose(&self, client: IpAddr, now: Instant) -> bool {
+        self.begin(client, Offence::Operator, now)
+    }
+
+    /// False when it is banned already.
+    fn begin(&self, client: IpAddr, cause: Offence, now: Instant) -> bool {
         let customer = customer(client);
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         if held.by_customer.get(&customer).is_some_and(|ban| ban.until > now) {
             return false;
         }
         held.forget_past(now);
-        held.insert(customer, offence, now + rule.lasts);
+        held.insert(customer, cause, now + self.lasts);
         self.count.store(held.by_customer.len(), Ordering::Release);
-        drop(held);
-        // Once the ban is over it begins with a clean sheet.
-        rule.offences.forget(Key::of_address(client));
         true
     }
 
@@ -178,8 +194,9 @@ impl Bans {
     }
 
     pub(super) fn sweep(&self, now: Instant) {
-        let Some(rule) = &self.rule else { return };
-        rule.offences.sweep();
+        if let Some(rule) = &self.rule {
+            rule.offences.sweep();
+        }
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
         held.forget_past(now);
         self.count.store(held.by_customer.len(), Ordering::Release);

@@ -7,18 +7,18 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::exchange::ResponseBody;
+use crate::access;
 use crate::head::Heads;
 
 /// The body of an answer; when hyper lets go of it, it has been sent.
 #[derive(Debug)]
 pub struct Answer {
-    body: ResponseBody,
+    body: access::Body,
     heads: Arc<Heads>,
 }
 
 impl Answer {
-    pub(super) fn new(body: ResponseBody, heads: &Arc<Heads>) -> Self {
+    pub(super) fn new(body: access::Body, heads: &Arc<Heads>) -> Self {
         Self { body, heads: Arc::clone(heads) }
     }
 }

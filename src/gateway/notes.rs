@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode, Uri};
 
+use super::Peer;
 use crate::exchange::ResponseBody;
 use crate::gate::{Account, Gate, Offence, Refusal, Wait};
 use crate::rejection::Rejection;
@@ -48,4 +49,17 @@ pub(super) fn shut_out(refusal: Refusal) -> Rejection {
 
 pub(super) fn over_rate(wait: Wait) -> Rejection {
     Rejection::RateLimited { retry_after: wait.retry }
+}
+
+/// One line for each request that the gateway itself answered: no query, no credentials.
+pub(super) fn log(rejection: &Rejection, method: &Method, target: &Uri, peer: &Peer) {
+    let status = rejection.status().as_u16();
+    let path = target.path();
+    let client = peer.address.ip;
+    let (code, detail, cause) = (rejection.code(), rejection.detail(), rejection.cause());
+    if rejection.status().is_server_error() {
+        tracing::warn!(%method, path, status, ?code, detail, cause, %client, "request failed");
+    } else {
+        tracing::info!(%method, path, status, ?code, detail, cause, %client, "request refused");
+    }
 }

@@ -12,10 +12,12 @@ use serde_json::value::RawValue;
 use super::Options;
 use crate::audience::{ViewKey, vary_of};
 use crate::body::RequestBody;
+use crate::groups;
 use crate::headers::{self, ClientAddress, Via};
 use crate::protocol::codec::json_string;
 use crate::protocol::{ErrorCode, Problem};
 use crate::rejection::Rejection;
+use crate::trace::Trace;
 use crate::upstream::{ResponseBody, Upstream};
 use crate::view::{Answer, Content, Data, State};
 
@@ -24,19 +26,25 @@ const UNFETCHABLE: &str = "this URI cannot be fetched";
 /// Marks a GET that nobody asked for just now, so that an API can leave it out of its audit.
 const REFETCH: HeaderName = HeaderName::from_static("pogo-refetch");
 
+/// What is asked for, for whom, and on account of which write.
+pub(super) struct Sent<'a> {
+    pub(super) key: &'a ViewKey,
+    pub(super) client: &'a ClientAddress,
+    pub(super) trace: Option<Arc<Trace>>,
+}
+
 /// Asks the upstream for the view, with the validators of `known`.
 pub(super) async fn fetch(
     upstream: &Upstream,
     via: Option<&Via>,
-    key: &ViewKey,
-    client: &ClientAddress,
+    sent: Sent<'_>,
     known: Option<Arc<State>>,
     options: &Options,
 ) -> Answer {
-    let request = request(key, known.as_deref()).map_err(|_| Rejection::BadRequest(UNFETCHABLE));
+    let request = request(&sent, known.as_deref()).map_err(|_| Rejection::BadRequest(UNFETCHABLE));
     let request = request.and_then(|request| {
         let (mut parts, body) = request.into_parts();
-        headers::to_upstream(&mut parts, false, client, via, upstream.host())?;
+        headers::to_upstream(&mut parts, false, sent.client, via, upstream.host())?;
         Ok(Request::from_parts(parts, body))
     });
     let request = match request {
@@ -60,14 +68,19 @@ pub(super) async fn fetch(
     }
 }
 
-fn request(key: &ViewKey, known: Option<&State>) -> Result<Request<RequestBody>, http::Error> {
-    let mut request =
-        Request::builder().method(Method::GET).uri(key.uri.as_str()).body(RequestBody::Empty)?;
+fn request(sent: &Sent<'_>, known: Option<&State>) -> Result<Request<RequestBody>, http::Error> {
+    let mut request = Request::builder()
+        .method(Method::GET)
+        .uri(sent.key.uri.as_str())
+        .body(RequestBody::Empty)?;
     let headers = request.headers_mut();
-    for (name, value) in key.audience.fields() {
+    for (name, value) in sent.key.audience.fields() {
         headers.append(name, value.clone());
     }
     headers.insert(REFETCH, HeaderValue::from_static("1"));
+    if let Some(trace) = &sent.trace {
+        trace.mark(headers);
+    }
     if let Some(known) = known {
         if let Some(etag) = &known.etag {
             headers.insert(header::IF_NONE_MATCH, etag.clone());
@@ -89,6 +102,7 @@ async fn read(
         StatusCode::NOT_FOUND | StatusCode::GONE => {
             let state = State {
                 vary: vary_of(&head.headers, &options.credential_headers),
+                groups: groups::listed(&head.headers, &groups::CACHE_GROUPS),
                 ..State::new(ABSENT.into(), Content::Absent)
             };
             return Ok(Answer::State(state));
@@ -132,6 +146,7 @@ pub(super) fn success(
         etag: etag.cloned(),
         last_modified: headers.get(header::LAST_MODIFIED).filter(|_| is_exact(headers)).cloned(),
         vary,
+        groups: groups::listed(headers, &groups::CACHE_GROUPS),
         ..State::new(version(etag, data.get().as_bytes()), Content::Data(Data(data)))
     })
 }

@@ -12,6 +12,7 @@ use super::mail::{Delivery, Mailbox, Seat};
 use crate::audience::ViewKey;
 use crate::change::{Change, Touch};
 use crate::headers::ClientAddress;
+use crate::trace::Trace;
 use crate::uri::{PathKey, Uri};
 use crate::view::{Pace, Verdict, View};
 
@@ -20,6 +21,10 @@ use crate::view::{Pace, Verdict, View};
 pub(super) struct Home {
     views: RefCell<HashMap<Arc<ViewKey>, Rc<HomeView>>>,
     paths: RefCell<BTreeMap<PathKey, HashSet<Arc<ViewKey>>>>,
+    /// Views by the groups that their last answer was in.
+    groups: RefCell<HashMap<Arc<str>, HashSet<Arc<ViewKey>>>>,
+    /// Views whose answer, and so whose groups, are on the way.
+    fetching: RefCell<HashSet<Arc<ViewKey>>>,
     /// Changes that may not be visible yet, with the times at which to look, oldest first.
     unsettled: RefCell<VecDeque<(Instant, Arc<Change>)>>,
 }
@@ -37,10 +42,14 @@ pub(super) struct HomeView {
     /// Whether a task drives the view at present.
     pub(super) driven: Cell<bool>,
     pub(super) bell: Notify,
+    /// Of the last write that the next fetch follows.
+    pub(super) trace: RefCell<Option<Arc<Trace>>>,
     /// Something else was written that may decide what this audience sees. Many APIs make their
     /// validators from when a resource was written, and not from who may see what of it: a 304 is
     /// believed again after an unconditional answer.
     pub(super) doubted: Cell<bool>,
+    /// The groups that it is found by.
+    groups: RefCell<Vec<Arc<str>>>,
     seats: RefCell<Vec<WorkerSeat>>,
 }
 
@@ -79,7 +88,9 @@ impl Home {
                 client: RefCell::new(client.clone()),
                 driven: Cell::new(false),
                 bell: Notify::new(),
+                trace: RefCell::new(None),
                 doubted: Cell::new(false),
+                groups: RefCell::new(Vec::new()),
                 seats: RefCell::new(Vec::new()),
             })
         }));
@@ -112,6 +123,8 @@ impl Home {
                 paths.remove(&path);
             }
         }
+        drop(paths);
+        self.regroup(view, &[]);
         mailbox.view_closed();
         view.bell.notify_one();
     }
@@ -143,9 +156,17 @@ impl Home {
     pub(super) fn touched(&self, change: &Change) -> Vec<Rc<HomeView>> {
         let paths = self.paths.borrow();
         let views = self.views.borrow();
+        let (groups, fetching) = (self.groups.borrow(), self.fetching.borrow());
         let mut found: HashSet<&Arc<ViewKey>> = HashSet::new();
         for touch in &change.touches {
-            let (Touch::Family(path) | Touch::Path(path)) = touch;
+            let path = match touch {
+                Touch::Family(path) | Touch::Path(path) => path,
+                Touch::Group(group) => {
+                    found.extend(groups.get(group).into_iter().flatten());
+                    found.extend(fetching.iter());
+                    continue;
+                }
+            };
             found.extend(paths.get(path).into_iter().flatten());
             if matches!(touch, Touch::Family(_)) {
                 found.extend(path.ancestors().filter_map(|above| paths.get(&above)).flatten());
@@ -157,11 +178,49 @@ impl Home {
         found.into_iter().filter_map(|key| views.get(key).cloned()).collect()
     }
 
+    /// From here until the guard is dropped, after [`Home::regroup`], the view may be in any group.
+    pub(super) fn fetch_begins(&self, key: &Arc<ViewKey>) -> Fetching<'_> {
+        self.fetching.borrow_mut().insert(Arc::clone(key));
+        Fetching { home: self, key: Arc::clone(key) }
+    }
+
+    /// Has the view found by these groups and no others.
+    pub(super) fn regroup(&self, view: &HomeView, groups: &[Arc<str>]) {
+        if *view.groups.borrow() == groups {
+            return;
+        }
+        let before = view.groups.replace(groups.to_vec());
+        let mut index = self.groups.borrow_mut();
+        for group in before {
+            if let Some(keys) = index.get_mut(&group) {
+                keys.remove(&view.key);
+                if keys.is_empty() {
+                    index.remove(&group);
+                }
+            }
+        }
+        for group in groups {
+            index.entry(Arc::clone(group)).or_default().insert(Arc::clone(&view.key));
+        }
+    }
+
     /// The views of exactly this URI.
     pub(super) fn views_of(&self, uri: &Uri) -> Vec<Rc<HomeView>> {
         let (paths, views) = (self.paths.borrow(), self.views.borrow());
         let keys = paths.get(&uri.key()).into_iter().flatten();
         keys.filter(|key| key.uri == *uri).filter_map(|key| views.get(key).cloned()).collect()
+    }
+}
+
+/// A fetch whose answer is not here yet.
+pub(super) struct Fetching<'a> {
+    home: &'a Home,
+    key: Arc<ViewKey>,
+}
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        self.home.fetching.borrow_mut().remove(&self.key);
     }
 }
 

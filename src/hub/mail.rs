@@ -206,6 +206,11 @@ impl Mailbox {
         self.views.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Views that the worker fetches.
+    pub fn views(&self) -> usize {
+        self.views.load(Ordering::Relaxed)
+    }
+
     pub fn view_closed(&self) {
         self.views.fetch_sub(1, Ordering::SeqCst);
     }

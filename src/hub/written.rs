@@ -103,8 +103,11 @@ fn count_up(slot: &AtomicU64) {
 }
 
 fn segment(touch: &Touch) -> &[u8] {
-    let (Touch::Family(path) | Touch::Path(path)) = touch;
-    path.head()
+    match touch {
+        Touch::Family(path) | Touch::Path(path) => path.head(),
+        // It may have members anywhere.
+        Touch::Group(_) => b"",
+    }
 }
 
 fn slot(segment: &[u8]) -> usize {
@@ -171,5 +174,5 @@ impl Written {
 
 fn change_of(path: &PathKey, settle: &[Duration]) -> Change {
     let touches = vec![Touch::Path(path.clone())];
-    Change { touches, settle: settle.to_vec(), spared: None }
+    Change { touches, settle: settle.to_vec(), spared: None, trace: None }
 }

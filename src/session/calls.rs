@@ -26,6 +26,10 @@ pub(super) struct Calls {
 }
 
 impl Calls {
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.in_flight.get() == 0
     }

@@ -18,6 +18,10 @@ use crate::rejection::Rejection;
 use crate::upstream::ResponseBody;
 
 impl Session {
+    pub(super) fn must_authenticate(&self) -> bool {
+        self.sessions.services.auth_required && !self.authenticated.get()
+    }
+
     /// Checks the handshake's own credential, where Pogo checks credentials at all. Messages wait.
     pub(super) fn check_handshake(&self, headers: &HeaderMap) {
         let services = &self.sessions.services;

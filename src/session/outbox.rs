@@ -30,6 +30,8 @@ pub(super) struct Outbox {
     channel_events: Cell<usize>,
     ready: RefCell<Ready>,
     lost: RefCell<Vec<(Arc<str>, u64)>>,
+    /// States made into frames, and not counted yet.
+    pub(super) shown: Cell<u64>,
     /// The socket takes nothing for now.
     pub(super) blocked: Cell<bool>,
     /// Queued at the worker's flusher.
@@ -80,17 +82,18 @@ impl Outbox {
         self.enqueue(frame, false);
     }
 
-    /// Queues a channel event, or counts it as lost.
-    pub(super) fn push_event(&self, channel: &Arc<str>, frame: &Bytes, limit: usize) {
+    /// Queues a channel event, or counts it as lost and says no.
+    pub(super) fn push_event(&self, channel: &Arc<str>, frame: &Bytes, limit: usize) -> bool {
         let full = self.channel_events.get() >= MAX_CHANNEL_EVENTS
             || self.bytes.get() + frame.len() > limit;
         if full {
             self.lose(channel, 1);
-            return;
+            return false;
         }
         self.report_lost();
         self.channel_events.set(self.channel_events.get() + 1);
         self.enqueue(frame.clone(), true);
+        true
     }
 
     /// The client is told of the gap before it hears the channel again.
@@ -174,7 +177,7 @@ impl Outbox {
         }
         let Some(binding) = self.ready.borrow_mut().pop() else { return Ok(false) };
         binding.ready.set(false);
-        let (state, notice) = frames_of(&binding);
+        let (state, notice) = self.show(&binding);
         let (Some(frame), None) = (&state, &notice) else {
             state.into_iter().chain(notice).for_each(|frame| self.push(frame));
             return Ok(false);
@@ -224,12 +227,20 @@ impl Outbox {
         while self.queue.borrow().len() < BATCH && self.bytes.get() < AHEAD {
             let Some(binding) = self.ready.borrow_mut().pop() else { break };
             binding.ready.set(false);
-            let (state, notice) = frames_of(&binding);
+            let (state, notice) = self.show(&binding);
             state.into_iter().chain(notice).for_each(|frame| self.push(frame));
         }
         if self.queue.borrow().is_empty() {
             self.report_lost();
         }
+    }
+
+    /// Makes the frames that a binding is owed, and counts them.
+    fn show(&self, binding: &Binding) -> (Option<Bytes>, Option<Bytes>) {
+        let (state, notice) = frames_of(binding);
+        let count = u64::from(state.is_some()) + u64::from(notice.is_some());
+        self.shown.set(self.shown.get() + count);
+        (state, notice)
     }
 
     fn report_lost(&self) {

@@ -47,7 +47,7 @@ pub struct Services {
 /// One worker's sockets.
 pub struct Sessions {
     pub(super) services: Services,
-    all: RefCell<HashMap<u64, Rc<Session>>>,
+    pub(super) all: RefCell<HashMap<u64, Rc<Session>>>,
     pub(super) members: Members<Rc<Session>>,
     owed: RefCell<VecDeque<Rc<Session>>>,
     bell: Notify,
@@ -111,11 +111,13 @@ impl Sessions {
             closing: Cell::new(None),
             leaving: Cell::new(None),
             over: Cell::new(false),
+            parted: Cell::new(None),
             waker: RefCell::new(None),
             me: me.clone(),
         });
         tracing::debug!(session = id, client = %session.client.ip, "socket opened");
         self.all.borrow_mut().insert(id, Rc::clone(&session));
+        self.services.hub.metrics().sessions.add(1);
         self.arm(&session);
         session.check_handshake(&opening.headers);
         if let Some(retry_after) = self.draining.get() {
@@ -133,7 +135,9 @@ impl Sessions {
         match news {
             News::Published(published) => self.publish_here(&published, None),
             News::Lost { channel, count } => {
+                let metrics = self.services.hub.metrics();
                 for member in self.members.others(&channel, None) {
+                    metrics.channel_events_lost.add(count);
                     member.outbox.lose(&channel, count);
                     member.owe_flush();
                 }
@@ -190,15 +194,19 @@ impl Sessions {
     }
 
     fn publish_here(&self, published: &Published, sender: Option<u64>) {
+        let metrics = self.services.hub.metrics();
         for member in self.members.others(&published.channel, sender) {
             let limit = self.services.options.outbox_bytes;
-            member.outbox.push_event(&published.channel, &published.frame, limit);
+            let taken = member.outbox.push_event(&published.channel, &published.frame, limit);
+            let count = if taken { &metrics.channel_events } else { &metrics.channel_events_lost };
+            count.add(1);
             member.owe_flush();
         }
     }
 
     pub(super) fn forget(&self, id: u64) {
         self.all.borrow_mut().remove(&id);
+        self.services.hub.metrics().sessions.subtract(1);
         if self.all.borrow().is_empty() {
             self.emptied.notify_one();
         }

@@ -22,6 +22,7 @@ const MAX_OVER_RATE: u32 = 64;
 impl Session {
     /// One text message.
     pub(super) fn handle(&self, text: &str) {
+        self.sessions.services.hub.metrics().messages.add(1);
         let decoded = codec::decode(text);
         let viewer = Rc::clone(&self.viewer.borrow());
         if let Err(problem) = self.pay(Action::Message, &viewer) {
@@ -311,7 +312,7 @@ impl Session {
 }
 
 /// Names that Pogo itself speaks under; nobody else may, on any channel.
-fn is_reserved(event: &str) -> bool {
+pub(crate) fn is_reserved(event: &str) -> bool {
     ["channel:", "pogo:", "auth:"].iter().any(|prefix| event.starts_with(prefix))
 }
 

@@ -31,6 +31,7 @@ pub(super) struct Pool {
     /// The one that was used last is at the back, and is the next to be used.
     idle: RefCell<VecDeque<Live>>,
     free: Semaphore,
+    limit: usize,
     waiting: Cell<usize>,
     waiting_limit: usize,
     idle_timeout: Duration,
@@ -45,6 +46,7 @@ impl Pool {
         Rc::new(Self {
             idle: RefCell::default(),
             free: Semaphore::new(connections),
+            limit: connections,
             waiting: Cell::new(0),
             waiting_limit: connections.saturating_mul(WAITING_PER_CONNECTION),
             idle_timeout,
@@ -93,6 +95,14 @@ impl Pool {
             }
         }
         None
+    }
+
+    pub(super) fn idle(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
+    pub(super) fn busy(&self) -> usize {
+        self.limit.saturating_sub(self.free.available_permits())
     }
 
     /// Closes what has been idle too long and what the upstream has closed.

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -17,6 +18,9 @@ use crate::gateway::Peer;
 use crate::proxy_protocol::{self, Source};
 use crate::streams::Streams;
 
+/// How long a connection that was just accepted may take to say something once a drain begins:
+/// what its client has sent is on its way, and is not to be thrown back at it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// A usual PROXY header and a small request, so that they cost one read.
 const PROXY_READ: usize = 1024;
 
@@ -73,10 +77,16 @@ impl Worker {
         loop {
             let speaks = {
                 let first_bytes = tokio::time::timeout(options.header_read, stream.listen());
-                match self.until_drain(std::pin::pin!(first_bytes)).await {
-                    Some(heard) => heard.map_err(|_| Ended::Silent)??,
-                    None => return Ok(()),
-                }
+                let mut first_bytes = std::pin::pin!(first_bytes);
+                let heard = match self.until_drain(first_bytes.as_mut()).await {
+                    Some(heard) => heard,
+                    None if begun => return Ok(()),
+                    None => match tokio::time::timeout(LAST_WORD, first_bytes).await {
+                        Ok(heard) => heard,
+                        Err(_) => return Ok(()),
+                    },
+                };
+                heard.map_err(|_| Ended::Silent)??
             };
             match speaks {
                 None => return Ok(()),

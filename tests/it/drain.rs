@@ -30,6 +30,27 @@ fn what_is_under_way_finishes_and_what_is_idle_closes() {
 }
 
 #[test]
+fn a_client_that_had_just_connected_is_heard() {
+    let upstream = Upstream::start();
+    let mut pogo = Pogo::before(&upstream);
+    let mut early = pogo.connect();
+    let mut idle = pogo.get("/idle");
+    let (mut api, _) = upstream.request();
+    api.respond("");
+    assert_eq!(idle.message().status(), 200);
+    let draining = pogo.drain();
+    // The drain has begun, and what the early one sends was on its way.
+    idle.assert_closed();
+    early.send("GET /early HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(api.message().start, "GET /early HTTP/1.1");
+    api.respond("heard");
+    let answer = early.message();
+    assert_eq!(answer.text(), "heard");
+    assert_eq!(answer.one("connection").as_deref(), Some("close"));
+    draining.join().unwrap().unwrap();
+}
+
+#[test]
 fn an_answer_that_has_not_begun_says_that_it_is_the_last() {
     let upstream = Upstream::start();
     let mut pogo = Pogo::before(&upstream);

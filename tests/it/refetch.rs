@@ -369,3 +369,28 @@ fn a_bind_right_after_a_change_of_credential_does_not_hide_what_changed_by_it() 
     assert_eq!(socket.event()["id"], 70);
     assert_eq!(socket.event()["data"], "Bearer bob");
 }
+
+#[test]
+fn the_fetch_that_follows_a_write_belongs_to_its_trace_and_no_later_one_does() {
+    let api = Api::start();
+    api.put("/posts/1", json!({"n": 0}));
+    let pogo = Pogo::at(&api.address().to_string(), |_| ());
+    let mut socket = Socket::open(&pogo);
+    socket.bind("/posts/1");
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut write = pogo.ask(&format!(
+        "PUT /posts/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\ntraceparent: {parent}\r\n\
+         tracestate: vendor=1\r\n\r\n{{\"n\":1}}"
+    ));
+    assert_eq!(write.message().status(), 200);
+    assert_eq!(socket.event()["data"], json!({"n": 1}));
+    assert_eq!(pogo.write("PUT", "/posts/1", &json!({"n": 2})), 200);
+    assert_eq!(socket.event()["data"], json!({"n": 2}));
+    let traces: Vec<_> = api
+        .seen("GET /posts/1")
+        .iter()
+        .map(|get| ["traceparent", "tracestate"].map(|name| get.header(name).map(str::to_owned)))
+        .collect();
+    let own = [Some(parent.to_owned()), Some("vendor=1".to_owned())];
+    assert_eq!(traces, [[None, None], own, [None, None]]);
+}

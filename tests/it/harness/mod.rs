@@ -6,7 +6,9 @@
 mod api;
 pub mod frames;
 mod http2;
+mod operator;
 mod pogo;
+mod process;
 mod program;
 pub mod reference;
 mod socket;
@@ -17,10 +19,12 @@ use std::time::Duration;
 
 pub use api::{Api, Reply, Seen};
 pub use http2::Http2;
+pub use operator::Operator;
 pub use pogo::Pogo;
+pub use process::Process;
 pub use program::Program;
 pub use socket::{Socket, frame};
-pub use upstream::Upstream;
+pub use upstream::{Nowhere, Upstream};
 pub use wire::{Message, Wire};
 
 /// How long a step may take before the test is told that it will not happen.

@@ -14,6 +14,7 @@ static WATCH_FOR_PANICS: Once = Once::new();
 pub struct Pogo {
     server: Option<Server>,
     address: SocketAddr,
+    admin: Option<SocketAddr>,
 }
 
 impl Pogo {
@@ -33,7 +34,7 @@ impl Pogo {
         options.upstream.origin = upstream.parse().unwrap();
         change(&mut options);
         let server = Server::start(options).unwrap();
-        Self { address: server.address(), server: Some(server) }
+        Self { address: server.address(), admin: server.admin(), server: Some(server) }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -46,6 +47,11 @@ impl Pogo {
 
     pub fn connect(&self) -> Wire {
         Wire::connect(self.address)
+    }
+
+    /// Where operators are served.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.expect("options.admin is set")
     }
 
     /// A connection that a proxy makes for `client`, as it says in a PROXY header.
@@ -97,7 +103,7 @@ fn watch_for_panics() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
-        if thread.name().is_some_and(|name| name.starts_with("worker-")) {
+        if thread.name().is_some_and(|name| name.starts_with("worker-") || name == "admin") {
             PANICKED.store(true, Ordering::SeqCst);
         }
         report(panic);

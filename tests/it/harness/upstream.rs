@@ -2,6 +2,28 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::{Message, PATIENCE, Wire};
 
+/// An address at which nobody listens, and which nobody else is given.
+pub struct Nowhere(socket2::Socket);
+
+impl Nowhere {
+    pub fn new() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        Self(socket)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+
+    /// From now on, until it is dropped, somebody does.
+    pub fn listen(self) -> TcpListener {
+        self.0.listen(16).unwrap();
+        self.0.into()
+    }
+}
+
 /// An API that does what the test says, byte by byte.
 pub struct Upstream {
     listener: TcpListener,

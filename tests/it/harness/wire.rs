@@ -117,6 +117,11 @@ impl Wire {
         self.ahead.windows(4).any(|window| window == b"\r\n\r\n")
     }
 
+    /// Whether an answer begins to come before the other side ends.
+    pub fn is_answered(&mut self) -> bool {
+        self.read_more()
+    }
+
     /// The head of the next message.
     pub fn head(&mut self) -> Message {
         let head = self.until(b"\r\n\r\n");

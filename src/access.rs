@@ -1,0 +1,283 @@
+//! What is noted of each request: counters, and the access log with who ended it and when.
+//!
+//! With neither an admin listener nor `log.access` nothing is noted, and no clock is read.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, Uri};
+use hyper::body::{Frame, SizeHint};
+use tokio::time::Instant;
+
+use crate::metrics::{self, Reason};
+use crate::rejection::Rejection;
+use crate::route::Routes;
+use crate::trace::Trace;
+use crate::upstream::ResponseBody;
+
+/// What the access log's lines are logged as, so that a filter can tell them from the others.
+pub const ACCESS_LOG: &str = "pogo::access";
+
+/// One worker's notes.
+#[derive(Debug)]
+pub struct Access {
+    metrics: Arc<metrics::Node>,
+    worker: usize,
+    routes: Arc<Routes>,
+    counts: bool,
+    logs: bool,
+    /// What ends from now on is ended by this server.
+    cut: Cell<bool>,
+}
+
+impl Access {
+    /// `counts` says that somebody reads the counters of requests.
+    pub fn new(
+        metrics: Arc<metrics::Node>,
+        worker: usize,
+        routes: Arc<Routes>,
+        counts: bool,
+    ) -> Rc<Self> {
+        let logs = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO);
+        Rc::new(Self { metrics, worker, routes, counts, logs, cut: Cell::new(false) })
+    }
+
+    pub fn logs(&self) -> bool {
+        self.logs
+    }
+
+    /// The deadline of a drain has passed: who is still here is cut off.
+    pub fn cut(&self) {
+        self.cut.set(true);
+    }
+
+    pub fn metrics(&self) -> &metrics::Worker {
+        self.metrics.worker(self.worker)
+    }
+
+    /// A request begins.
+    pub fn begin(&self) -> Option<Instant> {
+        (self.counts || self.logs).then(Instant::now)
+    }
+
+    /// Its line in the log, if there is a log; `client` is asked for only then.
+    pub fn line(
+        self: &Rc<Self>,
+        began: Option<Instant>,
+        method: &Method,
+        target: &Uri,
+        headers: &HeaderMap,
+        client: impl FnOnce() -> IpAddr,
+    ) -> Option<Box<Line>> {
+        let began = began.filter(|_| self.logs)?;
+        Some(Box::new(Line {
+            access: Rc::clone(self),
+            method: method.clone(),
+            target: target.clone(),
+            client: client(),
+            trace: Trace::of(headers),
+            began,
+            asked: None,
+            upstream: None,
+            status: 0,
+            bytes: 0,
+            end: None,
+        }))
+    }
+
+    /// The head of the answer is here.
+    pub fn answered(
+        &self,
+        began: Option<Instant>,
+        method: &Method,
+        target: &Uri,
+        response: Response<ResponseBody>,
+        mut line: Option<Box<Line>>,
+    ) -> Response<Body> {
+        let status = response.status().as_u16();
+        if let Some(began) = began.filter(|_| self.counts) {
+            let route = self.routes.number(target.path());
+            self.metrics().answered(route, method, status, began.elapsed());
+        }
+        if let Some(line) = &mut line {
+            line.answered(status);
+        }
+        response.map(|inner| Body::new(inner, line))
+    }
+}
+
+/// Who ended a request, when, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    pub by: &'static str,
+    pub at: &'static str,
+    pub reason: &'static str,
+}
+
+const OK: End = End { by: "none", at: "end", reason: "ok" };
+
+impl From<&Rejection> for End {
+    fn from(rejection: &Rejection) -> Self {
+        let (by, at) = match rejection {
+            Rejection::SlowBody | Rejection::ClientGone => ("client", "request"),
+            Rejection::UpstreamUnreachable(_) | Rejection::UpstreamTimeout("connecting") => {
+                ("upstream", "connect")
+            }
+            Rejection::UpstreamTimeout(_) | Rejection::UpstreamBroken(_) => ("upstream", "answer"),
+            Rejection::Busy => ("pogo", "queue"),
+            Rejection::Internal => ("pogo", "answer"),
+            _ => ("pogo", "request"),
+        };
+        Self { by, at, reason: Reason::from(rejection).name() }
+    }
+}
+
+/// What the log will say of a request. It is written when the request is over, however that comes.
+#[derive(Debug)]
+pub struct Line {
+    access: Rc<Access>,
+    method: Method,
+    target: Uri,
+    client: IpAddr,
+    trace: Option<Trace>,
+    began: Instant,
+    /// When the upstream was asked.
+    asked: Option<Instant>,
+    /// What it took to the head of its answer.
+    upstream: Option<Duration>,
+    status: u16,
+    bytes: u64,
+    end: Option<End>,
+}
+
+impl Line {
+    /// The upstream is asked now.
+    pub fn ask(&mut self) {
+        self.asked = Some(Instant::now());
+    }
+
+    pub fn refused(&mut self, rejection: &Rejection) {
+        self.end = Some(End::from(rejection));
+    }
+
+    fn answered(&mut self, status: u16) {
+        self.status = status;
+        self.upstream = self.asked.map(|asked| asked.elapsed());
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let at = if self.status == 0 { "answer" } else { "body" };
+        let end = self.end.unwrap_or(match self.access.cut.get() {
+            true => End { by: "pogo", at, reason: "drain_deadline" },
+            false => End { by: "client", at, reason: "client_gone" },
+        });
+        let route = self.access.routes.number(self.target.path());
+        tracing::info!(
+            target: ACCESS_LOG,
+            method = %self.method,
+            // Never the query: APIs take tokens there.
+            path = self.target.path(),
+            route = self.access.metrics.route(route),
+            status = (self.status > 0).then_some(self.status),
+            bytes = self.bytes,
+            duration_ms = milliseconds(self.began.elapsed()),
+            upstream_ms = self.upstream.map(milliseconds),
+            client = %self.client,
+            ended_by = end.by,
+            ended_at = end.at,
+            reason = end.reason,
+            trace_id = self.trace.as_ref().map(Trace::id),
+            "request"
+        );
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    f64::from(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)) / 1000.0
+}
+
+/// The body of an answer, and the line that is written when it is over.
+#[derive(Debug)]
+pub struct Body {
+    inner: ResponseBody,
+    line: Option<Box<Line>>,
+}
+
+impl Body {
+    fn new(inner: ResponseBody, line: Option<Box<Line>>) -> Self {
+        let mut this = Self { inner, line };
+        // What is here whole is given away as it is.
+        if let (ResponseBody::Full(bytes), Some(line)) = (&this.inner, &mut this.line) {
+            if line.method != Method::HEAD {
+                line.bytes = bytes.len() as u64;
+            }
+            this.over(OK);
+        }
+        this.notice_end();
+        this
+    }
+
+    /// Writes the line; what was noted of the end before stays.
+    fn over(&mut self, end: End) {
+        if let Some(mut line) = self.line.take() {
+            line.end.get_or_insert(end);
+        }
+    }
+
+    /// Nobody polls a body that says that it is at its end.
+    fn notice_end(&mut self) {
+        if hyper::body::Body::is_end_stream(&self.inner) {
+            self.over(OK);
+        }
+    }
+
+    fn note(&mut self, polled: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+        match polled {
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                if let Some(line) = &mut self.line {
+                    line.bytes += bytes as u64;
+                }
+                self.notice_end();
+            }
+            Some(Err(_)) => {
+                self.over(End { by: "upstream", at: "body", reason: "upstream_reset" });
+            }
+            None => self.over(OK),
+        }
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if self.line.is_some()
+            && let Poll::Ready(polled) = &polled
+        {
+            self.note(polled.as_ref());
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
