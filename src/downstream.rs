@@ -2,6 +2,7 @@
 //! and with the clocks of clients that are silent or take nothing.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
@@ -176,7 +178,7 @@ impl Write for Downstream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
+        let polled = write_at_once(&mut self.tcp, cx, bufs);
         self.stall.judge(polled, cx)
     }
 
@@ -194,6 +196,28 @@ impl Write for Downstream {
         }
         Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
+}
+
+/// Most bytes that are put together before they are written.
+const TOGETHER: usize = 4 * 1024;
+
+/// Writes parts of a message. Small ones are put together first: to copy them costs less than to
+/// have the kernel look at a list.
+pub(crate) fn write_at_once<T: Write + Unpin>(
+    io: &mut T,
+    cx: &mut Context<'_>,
+    bufs: &[io::IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    if let [only] = bufs {
+        return Pin::new(io).poll_write(cx, only);
+    }
+    if bufs.iter().map(|buf| buf.len()).sum::<usize>() > TOGETHER {
+        return Pin::new(io).poll_write_vectored(cx, bufs);
+    }
+    let mut bytes = [MaybeUninit::uninit(); TOGETHER];
+    let mut together = ReadBuf::uninit(&mut bytes);
+    bufs.iter().for_each(|buf| together.put_slice(buf));
+    Pin::new(io).poll_write(cx, together.filled())
 }
 
 /// How long a client has asked nothing.

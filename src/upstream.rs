@@ -100,7 +100,9 @@ impl Failure {
 pub struct Upstream {
     options: Options,
     host: HeaderValue,
+    /// Takes as many fields in an answer as cost nothing; `roomy` as many as there may be.
     builder: http1::Builder,
+    roomy: http1::Builder,
     pool: Rc<Pool>,
     /// Connections that were made so far.
     opened: Cell<u64>,
@@ -112,16 +114,17 @@ impl Upstream {
     pub fn new(options: Options, workers: usize, spellings: Rc<Spellings>) -> Self {
         let mut builder = http1::Builder::new();
         builder
-            .max_headers(options.headers)
             .max_header_size(options.header_bytes)
             .max_buf_size(options.header_bytes.max(64 * 1024))
             .allow_obsolete_multiline_headers_in_responses(true)
             .title_case_headers(true);
+        let mut roomy = builder.clone();
+        roomy.max_headers(options.headers);
         let share = options.connections.div_ceil(workers.max(1)).max(1);
         let host = HeaderValue::try_from(options.origin.as_str())
             .unwrap_or(HeaderValue::from_static("localhost"));
         let pool = Pool::new(share, options.idle_timeout);
-        Self { options, host, builder, pool, opened: Cell::new(0), spellings }
+        Self { options, host, builder, roomy, pool, opened: Cell::new(0), spellings }
     }
 
     /// The name the upstream is known by to a client that named none.
@@ -157,9 +160,11 @@ impl Upstream {
         if headers::awaits_continue(request.headers()) {
             relay_continue(&mut request);
         }
+        let method = request.method().clone();
         let mut fresh = false;
         loop {
-            let idle = if fresh { None } else { self.pool.take() };
+            let now = Instant::now();
+            let idle = if fresh { None } else { self.pool.take(now) };
             let mut live = match idle {
                 Some(live) => live,
                 None => {
@@ -168,11 +173,14 @@ impl Upstream {
                 }
             };
             let copy = (!fresh && repeatable(&request)).then(|| Box::new(copy_of(&request)));
-            let broken = match self.answer(&mut live, request, progress).await {
+            let broken = match self.answer(&mut live, request, now, progress).await {
                 Ok(answer) => return Ok(stream(answer, Lease::new(live, permit))),
                 Err(Attempt::TimedOut) => return Err(Failure::seen(Kind::ResponseTimeout)),
                 Err(Attempt::Broken(broken)) => broken,
             };
+            if broken.error.is_parse_too_large() {
+                return Box::pin(self.read_again(live, permit, method)).await;
+            }
             request = match (*broken, copy) {
                 (Broken { unwritten: Some(again), .. }, _) if !fresh => Box::new(again),
                 (_, Some(copy)) if !live.heard() => {
@@ -199,12 +207,13 @@ impl Upstream {
         let wire = Wire::new(self.connect().await?);
         let heads = wire.heads();
         let (mut sender, connection) = self
-            .builder
+            .roomy
             .handshake(wire)
             .await
             .map_err(|error| Failure::unseen(Kind::Reset(error)))?;
         let driver = Driver(tokio::task::spawn_local(connection.with_upgrades()));
-        let answer = within(self.options.response_timeout, None, sender.send_request(request))
+        let timeout = self.options.response_timeout;
+        let answer = within(timeout, Instant::now(), None, sender.send_request(request))
             .await
             .ok_or_else(|| Failure::seen(Kind::ResponseTimeout))?;
         let mut answer = answer.map_err(|error| Failure::seen(kind(error)))?;
@@ -227,9 +236,11 @@ impl Upstream {
         &self,
         live: &mut Live,
         request: Box<Request<RequestBody>>,
+        now: Instant,
         progress: Option<&Progress>,
     ) -> Result<Response<Incoming>, Attempt> {
-        let mut answer = within(self.options.response_timeout, progress, live.send(request))
+        let timeout = self.options.response_timeout;
+        let mut answer = within(timeout, now, progress, live.send(request))
             .await
             .ok_or(Attempt::TimedOut)?
             .map_err(Attempt::Broken)?;
@@ -238,6 +249,25 @@ impl Upstream {
             progress.answered();
         }
         Ok(answer)
+    }
+
+    /// Takes an answer with many fields, or an answer that is too large after all.
+    async fn read_again(
+        &self,
+        mut live: Live,
+        permit: Permit,
+        method: Method,
+    ) -> Result<Response<ResponseBody>, Failure> {
+        let answer = live.read_again(&self.roomy, method);
+        let mut answer = within(self.options.response_timeout, Instant::now(), None, answer)
+            .await
+            .ok_or_else(|| Failure::seen(Kind::ResponseTimeout))?
+            .map_err(|broken| Failure::seen(Kind::BadResponse(broken.error)))?;
+        self.spell(live.heads(), &mut answer);
+        let (head, incoming) = answer.into_parts();
+        let connection = Connection::Once(Lease::new(live, permit));
+        let body = ResponseBody::Incoming(Download::new(incoming, connection));
+        Ok(Response::from_parts(head, body))
     }
 
     /// Has the names of an answer written as they came.
@@ -321,11 +351,12 @@ fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
 /// client that sends none is the body's own to deal with.
 async fn within<F: Future>(
     timeout: Duration,
+    now: Instant,
     progress: Option<&Progress>,
     answer: F,
 ) -> Option<F::Output> {
     let mut answer = std::pin::pin!(answer);
-    let mut deadline = Instant::now() + timeout;
+    let mut deadline = now + timeout;
     loop {
         if let Ok(output) = tokio::time::timeout_at(deadline, answer.as_mut()).await {
             return Some(output);

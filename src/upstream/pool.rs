@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use tokio::net::TcpStream;
@@ -73,24 +73,16 @@ impl Pool {
     }
 
     /// The connection that was used last, unless it has been idle too long.
-    pub(super) fn take(&self) -> Option<Live> {
-        let live = self.idle.borrow_mut().pop_back()?;
-        if live.idle_since.elapsed() < self.idle_timeout && !live.sender.is_closed() {
-            return Some(live);
-        }
-        // Everything below it is older still, or about to be found out.
-        drop(live);
-        self.take_older()
-    }
-
-    fn take_older(&self) -> Option<Live> {
+    pub(super) fn take(&self, now: Instant) -> Option<Live> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(live) = idle.pop_back() {
-            if live.idle_since.elapsed() >= self.idle_timeout {
+        while let Some(mut live) = idle.pop_back() {
+            if now.saturating_duration_since(live.used) >= self.idle_timeout {
+                // What is below it was used earlier still, or so little later that it is no loss.
                 idle.clear();
                 return None;
             }
             if !live.sender.is_closed() {
+                live.used = now;
                 return Some(live);
             }
         }
@@ -109,7 +101,7 @@ impl Pool {
     pub(super) fn sweep(&self) {
         self.idle.borrow_mut().retain_mut(|live| {
             live.drive(&mut Context::from_waker(Waker::noop()));
-            live.idle_since.elapsed() < self.idle_timeout && live.is_reusable()
+            live.used.elapsed() < self.idle_timeout && live.is_reusable()
         });
     }
 }
@@ -162,7 +154,6 @@ impl Lease {
         // The connection has yet to notice that the answer is over.
         live.drive(&mut Context::from_waker(Waker::noop()));
         if live.is_reusable() {
-            live.idle_since = Instant::now();
             live.reused = true;
             permit.0.idle.borrow_mut().push_back(live);
         }
@@ -176,9 +167,10 @@ pub(super) struct Live {
     heads: Arc<Heads>,
     /// None once it has ended: a request that hyper still holds is given back when it is dropped.
     connection: Option<Box<http1::Connection<Wire, RequestBody>>>,
-    /// It ended amid the head of an answer.
-    heard: bool,
-    idle_since: Instant,
+    /// What it leaves, once it has ended: the socket, and what had come on it.
+    left: Option<Box<http1::Parts<Wire>>>,
+    /// When it was last given a request.
+    used: Instant,
     /// It has carried a request before, so the upstream may be about to close it.
     pub(super) reused: bool,
 }
@@ -203,8 +195,8 @@ impl Live {
             sender,
             heads,
             connection: Some(Box::new(connection)),
-            heard: false,
-            idle_since: Instant::now(),
+            left: None,
+            used: Instant::now(),
             reused: false,
         })
     }
@@ -215,6 +207,33 @@ impl Live {
         request: Box<Request<RequestBody>>,
     ) -> Result<Response<Incoming>, Box<Broken>> {
         self.heads.expect();
+        self.write(request).await
+    }
+
+    /// Reads an answer that had more fields than hyper takes without memory of its own for them,
+    /// with a builder that has it. What was sent is not sent again: the socket swallows a request
+    /// that only stands for it. Nothing else may be sent on the connection afterwards.
+    pub(super) async fn read_again(
+        &mut self,
+        builder: &http1::Builder,
+        method: Method,
+    ) -> Result<Response<Incoming>, Box<Broken>> {
+        let nothing = |error| Box::new(Broken { error, unwritten: None });
+        if let Some(left) = self.left.take() {
+            let wire = left.io.read_again(left.read_buf);
+            let (sender, connection) = builder.handshake(wire).await.map_err(nothing)?;
+            self.sender = sender;
+            self.connection = Some(Box::new(connection));
+        }
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = method;
+        self.write(Box::new(request)).await
+    }
+
+    async fn write(
+        &mut self,
+        request: Box<Request<RequestBody>>,
+    ) -> Result<Response<Incoming>, Box<Broken>> {
         let answer = self.sender.try_send_request(*request);
         let mut answer = std::pin::pin!(answer);
         let result = std::future::poll_fn(|cx| {
@@ -233,7 +252,7 @@ impl Live {
             && Pin::new(connection).poll(cx).is_ready()
             && let Some(connection) = self.connection.take()
         {
-            self.heard = !connection.into_parts().read_buf.is_empty();
+            self.left = Some(Box::new(connection.into_parts()));
         }
     }
 
@@ -243,7 +262,7 @@ impl Live {
 
     /// After a failure: whether the upstream had begun to answer.
     pub(super) fn heard(&self) -> bool {
-        self.heard
+        self.left.as_ref().is_some_and(|left| !left.read_buf.is_empty())
     }
 
     fn is_reusable(&self) -> bool {

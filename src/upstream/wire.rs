@@ -5,22 +5,48 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::downstream::write_at_once;
 use crate::head::{Heads, Scan};
 
 #[derive(Debug)]
 pub(super) struct Wire {
     tcp: TokioIo<TcpStream>,
+    /// What has come, to be read once more.
+    again: Bytes,
+    /// The request that stands for the one that was sent has been swallowed.
+    asked: bool,
     heads: Arc<Heads>,
     scan: Scan,
 }
 
 impl Wire {
     pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { tcp: TokioIo::new(tcp), heads: Arc::default(), scan: Scan::default() }
+        Self {
+            tcp: TokioIo::new(tcp),
+            again: Bytes::new(),
+            asked: false,
+            heads: Arc::default(),
+            scan: Scan::default(),
+        }
+    }
+
+    /// The same socket before these bytes were read, and with its request sent.
+    pub(super) fn read_again(self, bytes: Bytes) -> Self {
+        Self { again: bytes, ..self }
+    }
+
+    fn swallows(&mut self, cx: &mut Context<'_>) -> bool {
+        let swallows = !self.again.is_empty();
+        if swallows && !self.asked {
+            self.asked = true;
+            cx.waker().wake_by_ref();
+        }
+        swallows
     }
 
     pub(super) fn heads(&self) -> Arc<Heads> {
@@ -36,9 +62,18 @@ impl Read for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if !this.again.is_empty() {
+            if !this.asked {
+                // hyper takes an answer before its request for a fault.
+                return Poll::Pending;
+            }
+            let count = this.again.len().min(buf.remaining());
+            buf.put_slice(&this.again.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         if this.heads.is_ignored() {
             return Pin::new(&mut this.tcp).poll_read(cx, buf);
         }
@@ -52,6 +87,9 @@ impl Write for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.swallows(cx) {
+            return Poll::Ready(Ok(buf.len()));
+        }
         Pin::new(&mut self.tcp).poll_write(cx, buf)
     }
 
@@ -60,7 +98,10 @@ impl Write for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        if self.swallows(cx) {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        write_at_once(&mut self.tcp, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
