@@ -33,6 +33,9 @@ use wire::Wire;
 /// How long a connection is silent before the kernel asks whether the other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// hyper's own limit, up to which it takes no memory for the fields of an answer.
+const FIELDS_FOR_NOTHING: usize = 100;
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// `host:port` of the API, spoken to in plain HTTP.
@@ -120,6 +123,9 @@ impl Upstream {
             .title_case_headers(true);
         let mut roomy = builder.clone();
         roomy.max_headers(options.headers);
+        if options.headers < FIELDS_FOR_NOTHING {
+            builder.max_headers(options.headers);
+        }
         let share = options.connections.div_ceil(workers.max(1)).max(1);
         let host = HeaderValue::try_from(options.origin.as_str())
             .unwrap_or(HeaderValue::from_static("localhost"));

@@ -139,8 +139,13 @@ impl Worker {
                 draining = drain.as_mut().poll(cx).is_ready();
             }
             let mut polled = Pin::new(&mut connection).poll(cx);
-            // As in `until_drain`: a request that lies in the socket is under way.
-            if draining && !last && polled.is_pending() && looked.as_mut().poll(cx).is_ready() {
+            // As in `until_drain`: a request that lies in the socket is under way. One that has been
+            // read is told at once that it is the last.
+            if draining
+                && !last
+                && polled.is_pending()
+                && (heads.is_answering() || looked.as_mut().poll(cx).is_ready())
+            {
                 last = true;
                 heads.keep_open(false);
                 Pin::new(&mut connection).graceful_shutdown();
