@@ -33,6 +33,7 @@ use crate::headers::{self, ClientAddress};
 use crate::rejection::{self, Rejection};
 use crate::session::{self, Opening, Sessions};
 use crate::spelling::Spellings;
+use crate::transport::Transport;
 use crate::upstream::Tunnel;
 
 /// How long an accepted upgrade may take to be carried out.
@@ -96,6 +97,11 @@ impl Peer {
     /// The same, whose headers are not believed: a proxy that does not say for whom it forwards.
     pub(crate) fn untrusted(self) -> Self {
         Self { trusted: false, ..self }
+    }
+
+    /// The same over TLS.
+    pub(crate) fn over_tls(self) -> Self {
+        Self { address: self.address.over_tls(), ..self }
     }
 
     pub(crate) fn is_trusted(&self) -> bool {
@@ -379,20 +385,20 @@ fn own_options() -> Response<ResponseBody> {
 }
 
 /// The client's bare socket, once hyper has let go of it.
-async fn socket(upgrade: OnUpgrade) -> std::io::Result<(tokio::net::TcpStream, Bytes, Slot)> {
+async fn socket(upgrade: OnUpgrade) -> std::io::Result<(Transport, Bytes, Slot)> {
     let upgraded =
         tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await?.map_err(std::io::Error::other)?;
     let parts = upgraded
         .downcast::<Downstream>()
         .map_err(|_| std::io::Error::other("not the socket that was accepted"))?;
-    Ok(parts.io.into_socket(parts.read_buf))
+    Ok(parts.io.into_transport(parts.read_buf))
 }
 
 /// Carries bytes both ways until either end is done.
 async fn tunnel(client: OnUpgrade, upstream: Tunnel) -> std::io::Result<()> {
     let (mut client, from_client, _slot) = socket(client).await?;
     let (mut upstream, from_upstream) =
-        tokio::time::timeout(UPGRADE_TIMEOUT, upstream.into_socket()).await??;
+        tokio::time::timeout(UPGRADE_TIMEOUT, upstream.into_transport()).await??;
     upstream.write_all(&from_client).await?;
     client.write_all(&from_upstream).await?;
     tokio::io::copy_bidirectional(&mut client, &mut upstream).await?;

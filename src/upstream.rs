@@ -2,6 +2,7 @@
 
 mod count;
 mod pool;
+mod secure;
 mod tee;
 mod wire;
 
@@ -26,7 +27,9 @@ use crate::body::{Fault, Progress, RequestBody};
 use crate::head::Heads;
 use crate::headers;
 use crate::spelling::Spellings;
+use crate::transport::Transport;
 use pool::{Broken, Lease, Live, Permit, Pool};
+pub use secure::{Insecure, Secure, Tls};
 pub use tee::Tee;
 use wire::Wire;
 
@@ -38,8 +41,10 @@ const FIELDS_FOR_NOTHING: usize = 100;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// `host:port` of the API, spoken to in plain HTTP.
+    /// `host:port` of the API.
     pub origin: Authority,
+    /// None speaks plain HTTP to it.
+    pub tls: Option<Tls>,
     pub connect_timeout: Duration,
     /// From the end of a request to the head of its answer.
     pub response_timeout: Duration,
@@ -55,6 +60,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             origin: Authority::from_static("127.0.0.1:3000"),
+            tls: None,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(4),
@@ -102,6 +108,7 @@ impl Failure {
 #[derive(Debug)]
 pub struct Upstream {
     options: Options,
+    secure: Option<Secure>,
     host: HeaderValue,
     /// Takes as many fields in an answer as cost nothing; `roomy` as many as there may be.
     builder: http1::Builder,
@@ -113,8 +120,14 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// `workers` is how many share the node's connections.
-    pub fn new(options: Options, workers: usize, spellings: Rc<Spellings>) -> Self {
+    /// `workers` is how many share the node's connections, and `secure` what they make of
+    /// `options.tls`.
+    pub fn new(
+        options: Options,
+        secure: Option<Secure>,
+        workers: usize,
+        spellings: Rc<Spellings>,
+    ) -> Self {
         let mut builder = http1::Builder::new();
         builder
             .max_header_size(options.header_bytes)
@@ -130,7 +143,7 @@ impl Upstream {
         let host = HeaderValue::try_from(options.origin.as_str())
             .unwrap_or(HeaderValue::from_static("localhost"));
         let pool = Pool::new(share, options.idle_timeout);
-        Self { options, host, builder, roomy, pool, opened: Cell::new(0), spellings }
+        Self { options, secure, host, builder, roomy, pool, opened: Cell::new(0), spellings }
     }
 
     /// The name the upstream is known by to a client that named none.
@@ -291,15 +304,21 @@ impl Upstream {
             .map_err(|error| Failure::unseen(Kind::Reset(error)))
     }
 
-    async fn connect(&self) -> Result<TcpStream, Failure> {
-        let connecting = TcpStream::connect(address_of(&self.options.origin));
-        let stream = tokio::time::timeout(self.options.connect_timeout, connecting)
+    async fn connect(&self) -> Result<Transport, Failure> {
+        let connecting = async {
+            let stream = TcpStream::connect(address_of(&self.options)).await?;
+            self.opened.set(self.opened.get() + 1);
+            prepare(&stream)?;
+            match &self.secure {
+                None => Ok(stream.into()),
+                // In a box, so that a connection in the clear does not take the room for it.
+                Some(secure) => Box::pin(secure.agree(stream)).await,
+            }
+        };
+        tokio::time::timeout(self.options.connect_timeout, connecting)
             .await
             .map_err(|_| Failure::unseen(Kind::ConnectTimeout))?
-            .map_err(|error| Failure::unseen(Kind::Connect(error)))?;
-        self.opened.set(self.opened.get() + 1);
-        prepare(&stream).map_err(|error| Failure::unseen(Kind::Connect(error)))?;
-        Ok(stream)
+            .map_err(|error| Failure::unseen(Kind::Connect(error)))
     }
 }
 
@@ -317,10 +336,11 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// `host` and `port`, as the resolver takes them: an IPv6 address without its brackets.
-pub(crate) fn address_of(origin: &Authority) -> (&str, u16) {
-    let host = origin.host();
+pub(crate) fn address_of(options: &Options) -> (&str, u16) {
+    let host = options.origin.host();
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    (host, origin.port_u16().unwrap_or(80))
+    let usual = if options.tls.is_some() { 443 } else { 80 };
+    (host, options.origin.port_u16().unwrap_or(usual))
 }
 
 /// Lets the client send its body when the upstream says so.
@@ -422,12 +442,12 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// The bare socket, and what the upstream has already said on it.
-    pub async fn into_socket(self) -> std::io::Result<(TcpStream, Bytes)> {
+    pub async fn into_transport(self) -> std::io::Result<(Transport, Bytes)> {
         let upgraded: Upgraded = self.upgrade.await.map_err(std::io::Error::other)?;
         let parts = upgraded
             .downcast::<Wire>()
             .map_err(|_| std::io::Error::other("not the socket that was connected"))?;
-        Ok((parts.io.into_socket(), parts.read_buf))
+        Ok((parts.io.into_transport(), parts.read_buf))
     }
 }
 

@@ -211,8 +211,8 @@ fn an_address_that_is_none_is_refused() {
     for (text, message) in [
         ("upstream = \"localhost:3000\"", format!("1: upstream: found \"localhost:3000\", {url}")),
         (
-            "upstream = \"https://a\"",
-            "1: upstream: an https upstream is not supported yet; expected an http URL".into(),
+            "upstream = \"https://127.0.0.1:8080\"",
+            "1: upstream: the upstream is Pogo itself: it equals listen".into(),
         ),
         (
             "upstream = \"http://me:hunter2@a\"",

@@ -1,0 +1,342 @@
+//! A connection's bytes, plain or under TLS, for hyper, for tunnels and for sessions alike.
+//!
+//! Sessions neither wait nor keep what they could not write; they ask whether the socket is ready,
+//! try, and are told that it would block. Under TLS the socket alone does not tell: bytes may be
+//! decrypted already when nothing arrives any more, and bytes that were taken may not have been
+//! sent. So here everything is made of what does not wait, and what waits is made of that.
+
+use std::io::{self, BufRead, IoSlice, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{BufMut, BytesMut};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Encrypted bytes that a connection holds while its socket takes none.
+const UNSENT: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub enum Transport {
+    Plain(TcpStream),
+    Tls(Box<Tls>),
+}
+
+impl From<TcpStream> for Transport {
+    fn from(tcp: TcpStream) -> Self {
+        Self::Plain(tcp)
+    }
+}
+
+impl Transport {
+    /// Agrees on keys with a client, of which `ahead` has been read already.
+    pub async fn accept(
+        tcp: TcpStream,
+        ahead: &[u8],
+        config: Arc<ServerConfig>,
+    ) -> io::Result<Self> {
+        let session = ServerConnection::new(config).map_err(io::Error::other)?;
+        Tls::new(tcp, session.into()).shake_hands(ahead).await
+    }
+
+    /// Agrees on keys with a server that proves to be `name`.
+    pub async fn connect(
+        tcp: TcpStream,
+        name: ServerName<'static>,
+        config: Arc<ClientConfig>,
+    ) -> io::Result<Self> {
+        let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        Tls::new(tcp, session.into()).shake_hands(&[]).await
+    }
+
+    /// Whether a read would find something, or the end.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(tcp) => tcp.poll_read_ready(cx),
+            // What is decrypted waits for nobody.
+            Self::Tls(tls) if !tls.session.wants_read() => Poll::Ready(Ok(())),
+            Self::Tls(tls) => tls.tcp.poll_read_ready(cx),
+        }
+    }
+
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(tcp) => tcp.poll_write_ready(cx),
+            Self::Tls(tls) => tls.tcp.poll_write_ready(cx),
+        }
+    }
+
+    pub fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.try_read(buf),
+            Self::Tls(tls) => {
+                let mut buf = ReadBuf::new(buf);
+                tls.try_read(&mut buf)?;
+                Ok(buf.filled().len())
+            }
+        }
+    }
+
+    /// The same into the room that `buf` has, of which there must be some.
+    pub fn try_read_buf(&mut self, buf: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.try_read_buf(buf),
+            Self::Tls(tls) => {
+                let mut bytes = [0; 1024];
+                let room = bytes.len().min(buf.capacity() - buf.len());
+                let mut read = ReadBuf::new(&mut bytes[..room]);
+                tls.try_read(&mut read)?;
+                buf.put_slice(read.filled());
+                Ok(read.filled().len())
+            }
+        }
+    }
+
+    pub fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.try_write(buf),
+            Self::Tls(tls) => tls.try_write(|writer| writer.write(buf)),
+        }
+    }
+
+    pub fn try_write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.try_write_vectored(bufs),
+            Self::Tls(tls) => tls.try_write(|writer| writer.write_vectored(bufs)),
+        }
+    }
+
+    /// Whether all that was written has been sent.
+    pub fn try_flush(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Plain(_) => Ok(true),
+            Self::Tls(tls) => unless_blocked(tls.push()).map(|sent| sent.is_some()),
+        }
+    }
+
+    /// Tells the other side that nothing follows, as far as it takes that now.
+    pub fn say_goodbye(&mut self) {
+        if let Self::Tls(tls) = self {
+            tls.session.send_close_notify();
+            if let Err(error) = tls.push() {
+                tracing::trace!(%error, "the end of a connection was not told");
+            }
+        }
+    }
+
+    /// A number that grows when the other side takes something of what was held back.
+    pub fn taken(&self) -> u64 {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(tls) => tls.taken,
+        }
+    }
+}
+
+/// A socket and the TLS session on it.
+#[derive(Debug)]
+pub struct Tls {
+    tcp: TcpStream,
+    session: Connection,
+    /// Encrypted bytes that the socket has taken.
+    taken: u64,
+}
+
+impl Tls {
+    fn new(tcp: TcpStream, mut session: Connection) -> Box<Self> {
+        session.set_buffer_limit(Some(UNSENT));
+        Box::new(Self { tcp, session, taken: 0 })
+    }
+
+    async fn shake_hands(mut self: Box<Self>, mut ahead: &[u8]) -> io::Result<Transport> {
+        while !ahead.is_empty() {
+            self.session.read_tls(&mut ahead)?;
+            self.process()?;
+        }
+        loop {
+            std::future::poll_fn(|cx| self.poll_push(cx)).await?;
+            if !self.session.is_handshaking() {
+                return Ok(Transport::Tls(self));
+            }
+            self.tcp.readable().await?;
+            if unless_blocked(self.pull())? == Some(0) {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Puts decrypted bytes into `buf`; none at the end.
+    fn try_read(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        let of_client = matches!(self.session, Connection::Server(_));
+        loop {
+            let mut reader = self.session.reader();
+            match reader.fill_buf() {
+                Ok(bytes) => {
+                    let count = bytes.len().min(buf.remaining());
+                    buf.put_slice(&bytes[..count]);
+                    reader.consume(count);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.pull()?,
+                // Many clients just leave, and no request ends by the end of its connection. Of an
+                // answer, though, the end may have been cut off by somebody else.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && of_client => {
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
+        }
+    }
+
+    /// Takes what has arrived; how many bytes that was.
+    fn pull(&mut self) -> io::Result<usize> {
+        let count = self.session.read_tls(&mut Socket(&self.tcp))?;
+        self.process()?;
+        Ok(count)
+    }
+
+    fn process(&mut self) -> io::Result<()> {
+        let processed = self.session.process_new_packets();
+        // What the session has to say to it: an alert before the end, at worst.
+        let told = unless_blocked(self.push());
+        processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        told.map(|_| ())
+    }
+
+    /// Sends what is encrypted.
+    fn push(&mut self) -> io::Result<()> {
+        while self.session.wants_write() {
+            match self.session.write_tls(&mut Socket(&self.tcp))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => self.taken += count as u64,
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while unless_blocked(self.push())?.is_none() {
+            ready!(self.tcp.poll_write_ready(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes nothing while there is something that was taken before and is not sent.
+    fn try_write(
+        &mut self,
+        write: impl FnOnce(&mut rustls::Writer<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.push()?;
+        let count = write(&mut self.session.writer())?;
+        unless_blocked(self.push())?;
+        Ok(count)
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut rustls::Writer<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_push(cx))?;
+        Poll::Ready(self.try_write(write))
+    }
+}
+
+/// None when it would block.
+fn unless_blocked<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A socket as rustls wants one.
+struct Socket<'a>(&'a TcpStream);
+
+impl io::Read for Socket<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buf)
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.try_write(buf)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Self::Tls(tls) => {
+                while unless_blocked(tls.try_read(buf))?.is_none() {
+                    ready!(tls.tcp.poll_read_ready(cx))?;
+                }
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Self::Tls(tls) => tls.poll_write(cx, |writer| writer.write(buf)),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
+            Self::Tls(tls) => tls.poll_write(cx, |writer| writer.write_vectored(bufs)),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(tls) => tls.poll_push(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Tls(tls) => {
+                tls.session.send_close_notify();
+                ready!(tls.poll_push(cx))?;
+                Pin::new(&mut tls.tcp).poll_shutdown(cx)
+            }
+        }
+    }
+}
