@@ -112,6 +112,11 @@ impl Downstream {
         Arc::clone(&self.heads)
     }
 
+    /// Ends the connection where no answer is under way.
+    pub fn say_goodbye(&mut self) {
+        self.io.inner_mut().say_goodbye();
+    }
+
     /// The bare socket, and what was read on it after `read_buf`.
     pub fn into_transport(self, read_buf: Bytes) -> (Transport, Bytes, Slot) {
         let ahead =

@@ -29,7 +29,7 @@ const HANDSHAKE: u8 = 22;
 /// What a client is told that does not begin so. hyper has no part in it: that no request is
 /// acted on here is plain to see.
 const SPEAK_TLS: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
-    Content-Type: application/problem+json\r\nContent-Length: 97\r\n\r\n\
+    Content-Type: application/problem+json\r\nContent-Length: 99\r\n\r\n\
     {\"type\":\"about:blank\",\"status\":400,\"code\":\"bad_request\",\"detail\":\"this port speaks TLS: use https\"}";
 /// A usual PROXY header and a small request, so that they cost one read.
 const PROXY_READ: usize = 1024;
@@ -97,17 +97,19 @@ impl Worker {
         let peer = Rc::new(peer.on(&stream));
         let mut begun = false;
         loop {
-            let speaks = {
+            let heard = {
                 let first_bytes = tokio::time::timeout(options.header_read, stream.listen());
                 let mut first_bytes = std::pin::pin!(first_bytes);
-                let heard = match begun {
+                match begun {
                     true => self.until_drain(first_bytes.as_mut()).await,
                     false => self.until_last_word(first_bytes.as_mut()).await,
-                };
-                let Some(heard) = heard else { return Ok(()) };
-                heard.map_err(|_| Ended::Silent)??
+                }
             };
-            match speaks {
+            let Some(Ok(heard)) = heard else {
+                stream.say_goodbye();
+                return heard.map_or(Ok(()), |_| Err(Ended::Silent));
+            };
+            match heard? {
                 None => return Ok(()),
                 Some(Speaks::Http2) if !begun => {
                     return Box::pin(self.speak_http2(stream, peer)).await;
