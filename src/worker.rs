@@ -75,6 +75,14 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
 }
 
+impl Shared {
+    /// A worker's way to the upstream.
+    fn upstream(&self, spellings: Rc<Spellings>) -> Upstream {
+        let (options, secure) = (self.options.upstream.clone(), self.secure.clone());
+        Upstream::new(options, secure, self.workers, spellings)
+    }
+}
+
 /// Serves until drained or stopped; what then is still open is dropped with the runtime.
 pub(crate) async fn run(
     number: usize,
@@ -165,12 +173,7 @@ impl Worker {
         let options = &shared.options;
         let (tasks, callers) = (TaskTracker::new(), Callers::default());
         let spellings = Rc::new(Spellings::default());
-        let upstream = Rc::new(Upstream::new(
-            options.upstream.clone(),
-            shared.secure.clone(),
-            shared.workers,
-            Rc::clone(&spellings),
-        ));
+        let upstream = Rc::new(shared.upstream(Rc::clone(&spellings)));
         let via = options.gateway.via.as_deref().and_then(Via::new);
         let hub = Hub::new(
             number,
