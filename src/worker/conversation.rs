@@ -31,6 +31,8 @@ const HANDSHAKE: u8 = 22;
 const SPEAK_TLS: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
     Content-Type: application/problem+json\r\nContent-Length: 99\r\n\r\n\
     {\"type\":\"about:blank\",\"status\":400,\"code\":\"bad_request\",\"detail\":\"this port speaks TLS: use https\"}";
+/// How much of it is read: a usual request, of 4 KiB each time.
+const MOST_READS_IN_THE_CLEAR: usize = 16;
 /// A usual PROXY header and a small request, so that they cost one read.
 const PROXY_READ: usize = 1024;
 
@@ -243,7 +245,11 @@ async fn secure(
     }
     // Unread, what it sent would have the answer thrown away with it.
     let mut sent = [0; 4096];
-    while stream.try_read(&mut sent).is_ok_and(|count| count == sent.len()) {}
+    for _ in 0..MOST_READS_IN_THE_CLEAR {
+        if !stream.try_read(&mut sent).is_ok_and(|count| count == sent.len()) {
+            break;
+        }
+    }
     stream.write_all(SPEAK_TLS.as_bytes()).await?;
     stream.shutdown().await?;
     Err(Ended::InTheClear)

@@ -1,6 +1,8 @@
 //! TLS at either end: nobody can tell but by the certificates.
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -359,6 +361,9 @@ fn the_api_is_spoken_to_over_tls_and_has_to_prove_itself() {
     let mut socket = Socket::open(&pogo);
     let bound = socket.must(json!({"event": "bind", "uri": "/posts", "version": null}));
     assert_eq!(bound["data"], json!([{"n": 1}, {"n": 2}, {"n": 3}]));
+    let large = json!("x".repeat(3 << 20));
+    assert_eq!(pogo.write("PUT", "/large", &large), 200);
+    assert_eq!(pogo.get("/large").message().text(), large.to_string());
 
     let another = Tls { server_name: Some("api.example".into()), ..trusting(&authority) };
     for tls in [trusting(&stranger), another] {
@@ -376,12 +381,47 @@ fn the_api_is_spoken_to_over_tls_and_has_to_prove_itself() {
     assert_eq!(pogo.get("/posts").message().status(), 200);
 }
 
+/// A Pogo whose API is at `port` over TLS, on a machine that trusts `authority`.
+fn on_a_machine_that_trusts(authority: &Authority, port: u16) -> Program {
+    let config = format!("upstream = \"https://localhost:{port}\"\n[log]\nformat = \"json\"\n");
+    Program::start_with(&config, &[], None, &[("SSL_CERT_FILE", &authority.ca_file())])
+}
+
 #[test]
 fn who_this_machine_trusts_is_trusted_and_nobody_else() {
+    let (authority, stranger, api) = (Authority::new(), Authority::new(), Api::start());
+    let port = authority.serve("localhost", api.address(), None).port();
+    let pogo = on_a_machine_that_trusts(&authority, port);
+    let mut client = pogo.connect();
+    client.send(GET);
+    assert_eq!(client.message().status(), 200);
+    let pogo = on_a_machine_that_trusts(&stranger, port);
+    let mut client = pogo.connect();
+    client.send(GET);
+    client.message().assert_problem(502);
+    let cause = pogo.logged("request failed")["cause"].clone();
+    assert!(cause.as_str().unwrap().starts_with("invalid peer certificate: "), "{cause}");
+    assert_eq!(api.seen("GET").len(), 1);
+}
+
+#[test]
+fn the_watch_command_speaks_tls() {
     let (authority, api) = (Authority::new(), Api::start());
-    let pogo = before_private(&authority, api.address(), None, Tls::default());
-    pogo.get("/posts").message().assert_problem(502);
-    assert!(api.seen("").is_empty());
+    let (pogo, _) = private(api.address(), &authority, |_| ());
+    api.put("/posts/1", json!({"n": 1}));
+    let url = format!("wss://localhost:{}", pogo.address().port());
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pogo"))
+        .args(["watch", "/posts/1", "--url", &url])
+        .env("SSL_CERT_FILE", authority.ca_file())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["data"], json!({"n": 1}), "{line}");
 }
 
 #[test]

@@ -20,6 +20,16 @@ impl Program {
     /// Runs `pogo` with these lines in its configuration, beside the files that are given, and with
     /// at most so many open files.
     pub fn start(config: &str, files: &[(&str, &str)], descriptors: Option<u32>) -> Self {
+        Self::start_with(config, files, descriptors, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub fn start_with(
+        config: &str,
+        files: &[(&str, &str)],
+        descriptors: Option<u32>,
+        variables: &[(&str, &Path)],
+    ) -> Self {
         let unique = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let name = format!("pogo-program-{}-{}", std::process::id(), unique.as_nanos());
         let folder = std::env::temp_dir().join(name);
@@ -32,6 +42,7 @@ impl Program {
             .args(["-c", &format!("{limit}exec \"$0\" --listen 127.0.0.1:0")])
             .arg(env!("CARGO_BIN_EXE_pogo"))
             .current_dir(&folder)
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
