@@ -340,3 +340,97 @@ impl AsyncWrite for Transport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Two ends of a connection under TLS: the client's and the server's.
+    async fn pair() -> (Transport, Transport) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connected, accepted) =
+            tokio::join!(TcpStream::connect(address), async { listener.accept().await });
+        let name = ServerName::try_from("localhost").unwrap();
+        let (client, server) = tokio::join!(
+            Transport::connect(connected.unwrap(), name, Arc::new(client)),
+            Transport::accept(accepted.unwrap().0, &[], Arc::new(server)),
+        );
+        (client.unwrap(), server.unwrap())
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    #[test]
+    fn what_was_taken_and_not_sent_is_known_and_sent_later() {
+        run(async {
+            let (mut client, mut server) = pair().await;
+            let part = [7; 10_000];
+            let mut written = 0;
+            loop {
+                match unless_blocked(server.try_write_vectored(&[IoSlice::new(&part); 3])).unwrap()
+                {
+                    Some(count) => written += count,
+                    None => break,
+                }
+            }
+            assert!(!server.try_flush().unwrap(), "the socket is full");
+            let sent = server.taken();
+            let reading = async {
+                let mut bytes = vec![0; written];
+                client.read_exact(&mut bytes).await.unwrap();
+                assert!(bytes.iter().all(|byte| *byte == 7));
+            };
+            let flushing = async {
+                while !server.try_flush().unwrap() {
+                    std::future::poll_fn(|cx| server.poll_write_ready(cx)).await.unwrap();
+                }
+            };
+            tokio::join!(reading, flushing);
+            assert!(server.taken() > sent);
+        });
+    }
+
+    #[test]
+    fn what_is_decrypted_is_there_to_be_read() {
+        run(async {
+            let (mut client, mut server) = pair().await;
+            client.write_all(b"0123456789").await.unwrap();
+            client.flush().await.unwrap();
+            let mut heard = Vec::new();
+            while heard.len() < 10 {
+                std::future::poll_fn(|cx| server.poll_read_ready(cx)).await.unwrap();
+                let mut bytes = [0; 3];
+                if let Some(count) = unless_blocked(server.try_read(&mut bytes)).unwrap() {
+                    heard.extend_from_slice(&bytes[..count]);
+                }
+            }
+            assert_eq!(heard, b"0123456789");
+            client.say_goodbye();
+            let mut rest = Vec::new();
+            assert_eq!(server.read_to_end(&mut rest).await.unwrap(), 0);
+        });
+    }
+}

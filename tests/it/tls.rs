@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::harness::{
-    Api, Authority, Http2, Pogo, Private, Program, Socket, Upstream, Wire, reach,
+    Api, Authority, Http2, PATIENCE, Pogo, Private, Program, Socket, Upstream, Wire, frame, reach,
 };
 
 /// A Pogo that speaks TLS, and where it is reached in the clear through somebody who does too.
@@ -137,17 +139,21 @@ fn a_socket_binds_and_hears_of_writes() {
         let last = event["data"].as_array().unwrap().iter().find(|post| post["n"] == n);
         assert_eq!(last.unwrap()["text"], text);
     }
-    // The first read of a handshake may bring more than the handshake.
-    let hello = crate::harness::frame(0x81, br#"{"id": 1, "event": "ping"}"#);
-    let mut early = Wire::connect(address);
-    let upgrade = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+}
+
+#[test]
+fn what_came_together_is_all_heard() {
+    let (authority, api) = (Authority::new(), Api::start());
+    let (pogo, _) = private(api.address(), &authority, |_| ());
+    let mut client = Private::connect(pogo.address(), &authority.client(&[]));
+    let upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-    early.send([upgrade.as_bytes(), &hello, &hello].concat());
-    assert_eq!(early.head().status(), 101);
-    for _ in 0..2 {
-        let answer = early.until(b"}");
-        assert!(String::from_utf8_lossy(&answer).contains("\"ok\""));
-    }
+    let ping = |id: u8| frame(0x81, format!("{{\"id\": {id}, \"event\": \"ping\"}}").as_bytes());
+    client.send_together(&[upgrade, &ping(1), &ping(2), &ping(3)]);
+    assert!(client.until("\r\n\r\n").starts_with("HTTP/1.1 101 "));
+    (0..3).for_each(|_| assert!(client.until("}").contains("\"ok\"")));
+    client.send_together(&[&ping(4), &ping(5), &ping(6)]);
+    (0..3).for_each(|_| assert!(client.until("}").contains("\"ok\"")));
 }
 
 #[test]
@@ -181,8 +187,9 @@ fn a_socket_that_does_not_read_gets_fewer_states_and_the_latest() {
 #[test]
 fn a_client_that_takes_nothing_of_its_answer_is_dropped_and_a_slow_one_is_not() {
     let (authority, upstream) = (Authority::new(), Upstream::start());
+    const PATIENCE_OF_POGO: Duration = Duration::from_secs(1);
     let (pogo, _) = private(upstream.address(), &authority, |options| {
-        options.gateway.request_idle = Duration::from_millis(500);
+        options.gateway.request_idle = PATIENCE_OF_POGO;
     });
     let connect = || {
         let mut client = Private::connect(pogo.address(), &authority.client(&[]));
@@ -197,20 +204,31 @@ fn a_client_that_takes_nothing_of_its_answer_is_dropped_and_a_slow_one_is_not() 
     api.assert_closed();
 
     let (mut slow, mut api) = connect();
-    let size = chunk.len() * 160;
-    let sending = std::thread::spawn(move || {
-        (0..160).for_each(|_| api.send(&chunk));
-        api.send("0\r\n\r\n");
+    slow.listen_little();
+    let done = Arc::new(AtomicBool::new(false));
+    let sending = std::thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                api.send(&chunk);
+            }
+            api.send("0\r\n\r\n");
+        }
     });
-    // Three times as long as it may take nothing.
+    // Longer than it may take nothing, and never so fast that it is not waited for.
     let begin = Instant::now();
-    let (mut bytes, mut count) = (vec![0; 8 * 1024], 0);
-    while begin.elapsed() < Duration::from_millis(1500) {
-        count += slow.read(&mut bytes).unwrap();
+    let mut bytes = vec![0; 16 * 1024];
+    while begin.elapsed() < PATIENCE_OF_POGO * 2 {
+        (0..16).for_each(|_| assert_ne!(slow.read(&mut bytes).unwrap(), 0));
         Private::connect(pogo.address(), &authority.client(&[]));
     }
-    while count < size {
-        count += slow.read(&mut bytes).unwrap();
+    done.store(true, Ordering::Relaxed);
+    let mut end = Vec::new();
+    while !end.ends_with(b"\r\n0\r\n\r\n") {
+        let count = slow.read(&mut bytes).unwrap();
+        assert_ne!(count, 0, "the answer is cut off");
+        end.drain(..end.len().saturating_sub(6));
+        end.extend_from_slice(&bytes[..count]);
     }
     sending.join().unwrap();
 }
@@ -298,7 +316,7 @@ fn a_new_certificate_is_shown_to_new_clients_and_disturbs_nobody() {
     socket.bind("/posts");
     let renewed = authority.issue("pogo", "localhost");
     assert!(!old.was_shown(&renewed));
-    let deadline = Instant::now() + crate::harness::PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while !Private::connect(pogo.address(), &config).was_shown(&renewed) {
         assert!(Instant::now() < deadline, "the new certificate is not shown");
     }
@@ -312,7 +330,7 @@ fn a_new_certificate_is_shown_to_new_clients_and_disturbs_nobody() {
     std::fs::copy(&other.key, &renewed.key).unwrap();
     assert!(Private::connect(pogo.address(), &config).was_shown(&renewed));
     std::fs::copy(&other.certificate, &renewed.certificate).unwrap();
-    let deadline = Instant::now() + crate::harness::PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while !Private::connect(pogo.address(), &config).was_shown(&other) {
         assert!(Instant::now() < deadline, "the mended pair is not shown");
     }

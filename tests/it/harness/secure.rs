@@ -244,8 +244,22 @@ impl Private {
         self.stream.conn.protocol_version().unwrap()
     }
 
+    /// Has the kernel keep little of what is not read.
+    pub fn listen_little(&self) {
+        socket2::SockRef::from(&self.stream.sock).set_recv_buffer_size(256 << 10).unwrap();
+    }
+
     pub fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Sends each in a record of its own, and all of them at once.
+    pub fn send_together(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            self.stream.conn.writer().write_all(part).unwrap();
+        }
+        assert!(self.stream.conn.write_tls(&mut self.stream.sock).is_ok());
+        assert!(!self.stream.conn.wants_write(), "in one system call");
     }
 
     /// Everything up to and with `mark`.
@@ -258,7 +272,7 @@ impl Private {
                 ended => panic!("{ended:?} after {:?}", String::from_utf8_lossy(&seen)),
             }
         }
-        String::from_utf8(seen).unwrap()
+        String::from_utf8_lossy(&seen).into_owned()
     }
 
     pub fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
