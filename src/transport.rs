@@ -389,12 +389,9 @@ mod tests {
             let (mut client, mut server) = pair().await;
             let part = [7; 10_000];
             let mut written = 0;
-            loop {
-                match unless_blocked(server.try_write_vectored(&[IoSlice::new(&part); 3])).unwrap()
-                {
-                    Some(count) => written += count,
-                    None => break,
-                }
+            let parts = [IoSlice::new(&part); 3];
+            while let Some(count) = unless_blocked(server.try_write_vectored(&parts)).unwrap() {
+                written += count;
             }
             assert!(!server.try_flush().unwrap(), "the socket is full");
             let sent = server.taken();
