@@ -62,7 +62,7 @@ impl Downstream {
             heads: Arc::default(),
             scan: Scan::default(),
             silence: Silence { head: patience.head, rest: patience.rest, since: None, timer: None },
-            stall: Stall { patience: patience.untaken, timer: None },
+            stall: Stall { patience: patience.untaken, taken: 0, timer: None },
         }
     }
 
@@ -175,9 +175,8 @@ impl Write for Downstream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let taken = this.io.inner().taken();
         let polled = Pin::new(&mut this.io).poll_write(cx, buf);
-        this.stall.judge(polled, this.io.inner().taken() != taken, cx)
+        this.stall.judge(polled, this.io.inner(), cx)
     }
 
     fn poll_write_vectored(
@@ -186,9 +185,8 @@ impl Write for Downstream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let taken = this.io.inner().taken();
         let polled = write_at_once(&mut this.io, cx, bufs);
-        this.stall.judge(polled, this.io.inner().taken() != taken, cx)
+        this.stall.judge(polled, this.io.inner(), cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -197,9 +195,8 @@ impl Write for Downstream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let taken = this.io.inner().taken();
         let polled = Pin::new(&mut this.io).poll_flush(cx);
-        this.stall.judge(polled, this.io.inner().taken() != taken, cx)
+        this.stall.judge(polled, this.io.inner(), cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -271,23 +268,28 @@ impl Silence {
 #[derive(Debug)]
 struct Stall {
     patience: Duration,
+    /// What it had taken when it was last waited for.
+    taken: u64,
     /// Runs while the socket is full.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stall {
-    /// `taken` is whether the client took a part of what still waits.
     fn judge<T>(
         &mut self,
         polled: Poll<io::Result<T>>,
-        taken: bool,
+        io: &Transport,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<T>> {
-        if (polled.is_ready() || taken) && self.timer.is_some() {
-            self.timer = None;
-        }
         if polled.is_ready() {
+            if self.timer.is_some() {
+                self.timer = None;
+            }
             return polled;
+        }
+        // It may take a part of what still waits.
+        if std::mem::replace(&mut self.taken, io.taken()) != self.taken {
+            self.timer = None;
         }
         let patience = self.patience;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));

@@ -53,6 +53,7 @@ impl Transport {
     }
 
     /// Whether a read would find something, or the end.
+    #[inline]
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(tcp) => tcp.poll_read_ready(cx),
@@ -62,6 +63,7 @@ impl Transport {
         }
     }
 
+    #[inline]
     pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(tcp) => tcp.poll_write_ready(cx),
@@ -69,6 +71,7 @@ impl Transport {
         }
     }
 
+    #[inline]
     pub fn try_read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.try_read(buf),
@@ -95,6 +98,7 @@ impl Transport {
         }
     }
 
+    #[inline]
     pub fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.try_write(buf),
@@ -102,6 +106,7 @@ impl Transport {
         }
     }
 
+    #[inline]
     pub fn try_write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.try_write_vectored(bufs),
@@ -110,6 +115,7 @@ impl Transport {
     }
 
     /// Whether all that was written has been sent.
+    #[inline]
     pub fn try_flush(&mut self) -> io::Result<bool> {
         match self {
             Self::Plain(_) => Ok(true),
@@ -136,7 +142,8 @@ impl Transport {
     }
 }
 
-/// A socket and the TLS session on it.
+/// A socket and the TLS session on it. Its functions stay out of those that a plain connection
+/// goes through.
 #[derive(Debug)]
 pub struct Tls {
     tcp: TcpStream,
@@ -169,6 +176,7 @@ impl Tls {
     }
 
     /// Puts decrypted bytes into `buf`; none at the end.
+    #[inline(never)]
     fn try_read(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         let of_client = matches!(self.session, Connection::Server(_));
         loop {
@@ -207,6 +215,7 @@ impl Tls {
     }
 
     /// Sends what is encrypted.
+    #[inline(never)]
     fn push(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
             match self.session.write_tls(&mut Socket(&self.tcp))? {
@@ -217,6 +226,7 @@ impl Tls {
         Ok(())
     }
 
+    #[inline(never)]
     fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while unless_blocked(self.push())?.is_none() {
             ready!(self.tcp.poll_write_ready(cx))?;
@@ -225,6 +235,7 @@ impl Tls {
     }
 
     /// Takes nothing while there is something that was taken before and is not sent.
+    #[inline(never)]
     fn try_write(
         &mut self,
         write: impl FnOnce(&mut rustls::Writer<'_>) -> io::Result<usize>,
@@ -235,6 +246,15 @@ impl Tls {
         Ok(count)
     }
 
+    #[inline(never)]
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while unless_blocked(self.try_read(buf))?.is_none() {
+            ready!(self.tcp.poll_read_ready(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline(never)]
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -278,6 +298,7 @@ impl Write for Socket<'_> {
 }
 
 impl AsyncRead for Transport {
+    #[inline]
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -285,17 +306,13 @@ impl AsyncRead for Transport {
     ) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(tls) => {
-                while unless_blocked(tls.try_read(buf))?.is_none() {
-                    ready!(tls.tcp.poll_read_ready(cx))?;
-                }
-                Poll::Ready(Ok(()))
-            }
+            Self::Tls(tls) => tls.poll_read(cx, buf),
         }
     }
 }
 
 impl AsyncWrite for Transport {
+    #[inline]
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -307,6 +324,7 @@ impl AsyncWrite for Transport {
         }
     }
 
+    #[inline]
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -318,10 +336,12 @@ impl AsyncWrite for Transport {
         }
     }
 
+    #[inline]
     fn is_write_vectored(&self) -> bool {
         true
     }
 
+    #[inline]
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Plain(_) => Poll::Ready(Ok(())),
@@ -329,6 +349,7 @@ impl AsyncWrite for Transport {
         }
     }
 
+    #[inline]
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut *self {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
