@@ -189,7 +189,7 @@ impl Outbox {
                     self.push(frame.slice(count..));
                     return Ok(false);
                 }
-                self.blocked.set(!stream.try_flush()?);
+                self.blocked.set(stream.holds_back());
                 Ok(self.ready.borrow().first.is_none())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
