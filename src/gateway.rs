@@ -2,6 +2,7 @@
 
 mod answer;
 mod notes;
+mod tunnel;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -10,21 +11,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
-use tokio::io::AsyncWriteExt;
 use tokio_util::task::TaskTracker;
 
 pub use self::answer::Answer;
 use self::notes::{Notes, log, over_rate, shut_out};
+use self::tunnel::{socket, tunnel};
 use crate::access::Access;
 use crate::body::Limits;
 use crate::callers::Callers;
 use crate::change;
-use crate::connections::Slot;
 use crate::downstream::Downstream;
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
 use crate::gate::{Account, Action, Gate, forwarded};
@@ -33,10 +32,6 @@ use crate::headers::{self, ClientAddress};
 use crate::rejection::{self, Rejection};
 use crate::session::{self, Opening, Sessions};
 use crate::spelling::Spellings;
-use crate::upstream::Tunnel;
-
-/// How long an accepted upgrade may take to be carried out.
-const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -376,27 +371,6 @@ fn own_options() -> Response<ResponseBody> {
     *answer.status_mut() = StatusCode::NO_CONTENT;
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(rejection::ALLOWED));
     answer
-}
-
-/// The client's bare socket, once hyper has let go of it.
-async fn socket(upgrade: OnUpgrade) -> std::io::Result<(tokio::net::TcpStream, Bytes, Slot)> {
-    let upgraded =
-        tokio::time::timeout(UPGRADE_TIMEOUT, upgrade).await?.map_err(std::io::Error::other)?;
-    let parts = upgraded
-        .downcast::<Downstream>()
-        .map_err(|_| std::io::Error::other("not the socket that was accepted"))?;
-    Ok(parts.io.into_socket(parts.read_buf))
-}
-
-/// Carries bytes both ways until either end is done.
-async fn tunnel(client: OnUpgrade, upstream: Tunnel) -> std::io::Result<()> {
-    let (mut client, from_client, _slot) = socket(client).await?;
-    let (mut upstream, from_upstream) =
-        tokio::time::timeout(UPGRADE_TIMEOUT, upstream.into_socket()).await??;
-    upstream.write_all(&from_client).await?;
-    client.write_all(&from_upstream).await?;
-    tokio::io::copy_bidirectional(&mut client, &mut upstream).await?;
-    Ok(())
 }
 
 #[cfg(test)]
