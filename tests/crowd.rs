@@ -1,4 +1,4 @@
-//! What a process is filled with: ten thousand sockets on one URI, one GET where they see with the same
+//! What a process is filled with: connections on which nothing is asked; ten thousand sockets on one URI, one GET where they see with the same
 //! eyes and a queue where they do not; and a hundred thousand changes for one who does not read.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use harness::{Api, Launch, Process, Wire};
 
@@ -22,6 +23,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 const CROWD: u64 = 10_000;
 /// What the test, Pogo and the API open besides the sockets.
 const SPARE: u64 = 1000;
+const GET: &str = "GET /nothing/1 HTTP/1.1\r\nHost: api\r\n\r\n";
 /// A member of a crowd waits for all before it.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -106,6 +108,44 @@ fn bind_all(members: &mut [Member]) {
     for member in members {
         member.send(&json!({"id": 1, "event": "bind", "uri": "/posts/1"}));
     }
+}
+
+/// Waits until each of so many connections holds no more than this, while another is used; there is
+/// no event for it.
+fn wait_memory(pogo: &Process, before: u64, connections: u64, most: u64) {
+    let begin = Instant::now();
+    let mut other = pogo.connect();
+    loop {
+        let each = memory_of(pogo).saturating_sub(before) / connections;
+        if each <= most {
+            eprintln!("{each} bytes a connection");
+            return;
+        }
+        assert!(begin.elapsed() < LONG, "{each} bytes a connection");
+        other.send(GET);
+        assert_eq!(other.message().status(), 404);
+    }
+}
+
+#[test]
+fn connections_on_which_nothing_is_asked_hold_little() {
+    const CONNECTIONS: usize = 2000;
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = crowd().min(CONNECTIONS);
+    let api = Api::start();
+    let pogo = pogo_before(&api);
+    let asked = |wire: &mut Wire| {
+        wire.send(GET);
+        assert_eq!(wire.message().status(), 404);
+    };
+    let mut first = pogo.connect();
+    (0..1000).for_each(|_| asked(&mut first));
+    let before = memory_of(&pogo);
+    let mut idle: Vec<Wire> = (0..count).map(|_| pogo.connect()).collect();
+    idle.iter_mut().for_each(asked);
+    // One that did not rest would hold three times as much.
+    wait_memory(&pogo, before, count as u64, 8 << 10);
+    idle.iter_mut().for_each(asked);
 }
 
 #[test]
