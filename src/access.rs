@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, Response, Uri};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
-use crate::metrics::{self, Reason};
+use crate::metrics::{self, Unserved};
 use crate::rejection::Rejection;
 use crate::route::Routes;
 use crate::trace::Trace;
@@ -134,7 +134,7 @@ impl From<&Rejection> for End {
             Rejection::Internal => ("pogo", "answer"),
             _ => ("pogo", "request"),
         };
-        Self { by, at, reason: Reason::from(rejection).name() }
+        Self { by, at, reason: Unserved::from(rejection).name() }
     }
 }
 

@@ -15,7 +15,7 @@ mod process;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -28,6 +28,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::error::TrySendError;
@@ -48,10 +49,6 @@ use crate::upstream;
 
 /// Connections of operators at one time; more are closed.
 const CONNECTIONS: usize = 32;
-/// For the head of a request, and for the wait between two.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a request from its head to its answer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// The largest body of a command.
 const BODY_BYTES: usize = 64 * 1024;
 /// How long a worker may take to carry out an order.
@@ -66,6 +63,29 @@ pub struct Options {
     pub token: Option<Secret>,
     /// Names under which the listener may be spoken to, besides IP addresses.
     pub hosts: Vec<String>,
+    pub patience: Patience,
+}
+
+/// How long an operator is waited for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Patience {
+    /// For the head of a request, and for the wait between two.
+    pub head: Duration,
+    /// For a request from its head to its answer; and, once a connection is to end, for its client
+    /// to take the last answer.
+    pub request: Duration,
+    /// For all that is asked on one connection.
+    pub connection: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            request: Duration::from_secs(15),
+            connection: Duration::from_secs(60),
+        }
+    }
 }
 
 impl Default for Options {
@@ -74,6 +94,7 @@ impl Default for Options {
             listen: SocketAddr::from(([127, 0, 0, 1], 9180)),
             token: None,
             hosts: vec!["localhost".into()],
+            patience: Patience::default(),
         }
     }
 }
@@ -110,7 +131,7 @@ impl Admin {
                 format!("cannot listen on {} (admin.listen): {error}", options.listen),
             )
         };
-        let listener = TcpListener::bind(options.listen).map_err(named)?;
+        let listener = std::net::TcpListener::bind(options.listen).map_err(named)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
@@ -139,8 +160,12 @@ impl Drop for Admin {
     }
 }
 
-async fn serve(listener: TcpListener, desk: Rc<Desk>, stop: CancellationToken) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+async fn serve(
+    listener: std::net::TcpListener,
+    desk: Rc<Desk>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
     let places = Rc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
@@ -161,15 +186,7 @@ async fn serve(listener: TcpListener, desk: Rc<Desk>, stop: CancellationToken) -
         let (desk, places) = (Rc::clone(&desk), Rc::clone(&places));
         tokio::task::spawn_local(async move {
             let Ok(_place) = places.try_acquire() else { return };
-            let service = service_fn(move |request| {
-                let desk = Rc::clone(&desk);
-                async move { Ok::<_, Infallible>(desk.serve(request).await) }
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
+            if let Err(error) = desk.converse(stream).await {
                 tracing::debug!(%error, "an operator's connection ended");
             }
         });
@@ -189,10 +206,31 @@ impl Desk {
         Self { options, reach, upstream: Cell::new(None) }
     }
 
+    /// Serves one connection, and ends it when it has lasted long enough: who takes no answer holds
+    /// no place for ever.
+    async fn converse(self: Rc<Self>, stream: TcpStream) -> hyper::Result<()> {
+        let Patience { head, request, connection: lifetime } = self.options.patience;
+        let service = service_fn(move |asked| {
+            let desk = Rc::clone(&self);
+            async move { Ok::<_, Infallible>(desk.serve(asked).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(head)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        if let Ok(ended) = tokio::time::timeout(lifetime, connection.as_mut()).await {
+            return ended;
+        }
+        connection.as_mut().graceful_shutdown();
+        tokio::time::timeout(request, connection).await.unwrap_or(Ok(()))
+    }
+
     async fn serve(&self, request: Request<Incoming>) -> http::Response<Full<Bytes>> {
         let is_head = request.method() == Method::HEAD;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.answer(request)).await;
+        let answer =
+            tokio::time::timeout(self.options.patience.request, self.answer(request)).await;
         let answer = answer.unwrap_or_else(|_| Err(Refusal::unavailable("this took too long")));
         let answer = answer.unwrap_or_else(|refusal| {
             tracing::info!(%method, path, status = refusal.status.as_u16(), detail = %refusal.detail, "operator refused");

@@ -43,7 +43,7 @@ impl Rule {
 
 /// What is wanted of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum Right {
     Subscribe,
     Publish,
 }
@@ -59,14 +59,14 @@ pub enum Denied {
 pub fn permit(
     rules: &[Rule],
     channel: &str,
-    action: Action,
+    right: Right,
     authenticated: bool,
 ) -> Result<(), Denied> {
     let fitting = rules.iter().filter(|rule| rule.fits(channel));
     let rule = fitting.max_by_key(|rule| rule.specificity());
-    let who = rule.map_or(Who::Nobody, |rule| match action {
-        Action::Subscribe => rule.subscribe,
-        Action::Publish => rule.publish,
+    let who = rule.map_or(Who::Nobody, |rule| match right {
+        Right::Subscribe => rule.subscribe,
+        Right::Publish => rule.publish,
     });
     match who {
         Who::Anyone => Ok(()),
@@ -134,13 +134,13 @@ mod tests {
             rule("/news/*", Who::Anyone, Who::Authenticated),
             rule("/news/secret", Who::Authenticated, Who::Nobody),
         ];
-        let may = |channel, action, authenticated| permit(&rules, channel, action, authenticated);
-        assert_eq!(may("/news/a", Action::Subscribe, false), Ok(()));
-        assert_eq!(may("/news/a", Action::Publish, false), Err(Denied::Unauthenticated));
-        assert_eq!(may("/news/a", Action::Publish, true), Ok(()));
-        assert_eq!(may("/news/secret", Action::Subscribe, false), Err(Denied::Unauthenticated));
-        assert_eq!(may("/news/secret", Action::Publish, true), Err(Denied::Forbidden));
-        assert_eq!(may("/other", Action::Subscribe, true), Err(Denied::Forbidden));
+        let may = |channel, right, authenticated| permit(&rules, channel, right, authenticated);
+        assert_eq!(may("/news/a", Right::Subscribe, false), Ok(()));
+        assert_eq!(may("/news/a", Right::Publish, false), Err(Denied::Unauthenticated));
+        assert_eq!(may("/news/a", Right::Publish, true), Ok(()));
+        assert_eq!(may("/news/secret", Right::Subscribe, false), Err(Denied::Unauthenticated));
+        assert_eq!(may("/news/secret", Right::Publish, true), Err(Denied::Forbidden));
+        assert_eq!(may("/other", Right::Subscribe, true), Err(Denied::Forbidden));
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Connections {
     /// Takes a place for a connection from `address`. A connection of an address that is
     /// `exempt` counts in all, and alone is never too many.
     pub fn open(&self, address: IpAddr, exempt: bool) -> Result<Slot, Exceeded> {
-        let address = one_customer(address);
+        let address = customer(address);
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
         if self.0.limit > 0 && open.total >= self.0.limit {
             return Err(Exceeded::Total);
@@ -86,7 +86,7 @@ pub struct Slot {
 impl Slot {
     /// Counts the connection as one from `address`, for whom its other end forwards.
     pub fn move_to(&mut self, address: IpAddr, exempt: bool) -> Result<(), Exceeded> {
-        let address = one_customer(address);
+        let address = customer(address);
         let mut open = self.counts.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.add(address, if exempt { 0 } else { self.counts.limit_per_address })?;
         open.remove(self.address);
@@ -103,14 +103,12 @@ impl Drop for Slot {
     }
 }
 
-/// IPv6 customers are given a /64, and may come from any address in it.
-fn one_customer(address: IpAddr) -> IpAddr {
+/// What limits count as one client: an IPv4 address, or an IPv6 /64, the smallest network that a
+/// customer is given, any address of which may be used.
+pub fn customer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     }
 }
 
@@ -155,5 +153,16 @@ mod tests {
         assert!(connections.open(address("2001:db8::2"), false).is_err());
         assert!(connections.open(address("2001:db8:0:1::1"), false).is_ok());
         assert!(connections.open(address("2001:db8::3"), true).is_ok());
+    }
+
+    #[test]
+    fn a_customer_is_an_ipv4_address_or_an_ipv6_64() {
+        for (one, whole) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ] {
+            assert_eq!(customer(one.parse().unwrap()), whole.parse::<IpAddr>().unwrap());
+        }
     }
 }

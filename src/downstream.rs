@@ -5,6 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ pub struct Downstream {
     ahead: Bytes,
     slot: Slot,
     heads: Arc<Heads>,
+    rest: Arc<Rest>,
     scan: Scan,
     silence: Silence,
     stall: Stall,
@@ -60,6 +62,7 @@ impl Downstream {
             ahead,
             slot,
             heads: Arc::default(),
+            rest: Arc::default(),
             scan: Scan::default(),
             silence: Silence { head: patience.head, rest: patience.rest, since: None, timer: None },
             stall: Stall { patience: patience.untaken, taken: 0, timer: None },
@@ -91,9 +94,9 @@ impl Downstream {
     }
 
     /// Goes back to where nothing has been heard, once whoever served the connection has let it go.
-    pub fn rest(self, read_buf: &[u8]) -> Self {
-        self.heads.set_idle(false);
-        self.heads.keep_open(false);
+    pub fn begin_again(self, read_buf: &[u8]) -> Self {
+        self.rest.set_idle(false);
+        self.rest.keep_open(false);
         let (silence, stall) = (
             Silence { since: None, timer: None, ..self.silence },
             Stall { timer: None, ..self.stall },
@@ -110,6 +113,10 @@ impl Downstream {
 
     pub fn heads(&self) -> Arc<Heads> {
         Arc::clone(&self.heads)
+    }
+
+    pub fn rest(&self) -> Arc<Rest> {
+        Arc::clone(&self.rest)
     }
 
     /// Ends the connection where no answer is under way.
@@ -161,10 +168,10 @@ impl Read for Downstream {
             }
             return polled;
         }
-        if this.heads.is_answering() {
+        if this.rest.is_answering() {
             return Poll::Pending;
         }
-        this.silence.judge(amid, &this.heads, cx)
+        this.silence.judge(amid, &this.rest, cx)
     }
 }
 
@@ -200,10 +207,49 @@ impl Write for Downstream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.heads.is_kept_open() {
+        if self.rest.is_kept_open() {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// Whether a connection may rest: what its socket sees of that, and what is known where it is
+/// served. The atomics are there because hyper wants sockets to be `Send`; a connection has one
+/// thread.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// A message is being answered, so whoever is silent is not waited for.
+    answering: AtomicBool,
+    /// Nothing has been asked for a while.
+    idle: AtomicBool,
+    /// The connection is served no more, and yet stays open.
+    kept_open: AtomicBool,
+}
+
+impl Rest {
+    pub fn set_answering(&self, answering: bool) {
+        self.answering.store(answering, Ordering::Relaxed);
+    }
+
+    pub fn is_answering(&self) -> bool {
+        self.answering.load(Ordering::Relaxed)
+    }
+
+    fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::Relaxed);
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.idle.load(Ordering::Relaxed)
+    }
+
+    pub fn keep_open(&self, kept_open: bool) {
+        self.kept_open.store(kept_open, Ordering::Relaxed);
+    }
+
+    fn is_kept_open(&self) -> bool {
+        self.kept_open.load(Ordering::Relaxed)
     }
 }
 
@@ -241,7 +287,7 @@ struct Silence {
 
 impl Silence {
     /// Nothing came where a head may come, or `amid` one.
-    fn judge(&mut self, amid: bool, heads: &Heads, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn judge(&mut self, amid: bool, rest: &Rest, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let patience = if amid { self.head } else { self.head.min(self.rest) };
         let deadline = since + patience;
@@ -257,7 +303,7 @@ impl Silence {
             timer.as_mut().reset(deadline);
         }
         if patience < self.head {
-            heads.set_idle(true);
+            rest.set_idle(true);
             return Poll::Pending;
         }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no request came in time")))

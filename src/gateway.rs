@@ -24,7 +24,7 @@ use crate::access::Access;
 use crate::body::Limits;
 use crate::callers::Callers;
 use crate::change;
-use crate::downstream::Downstream;
+use crate::downstream::{Downstream, Rest};
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
 use crate::gate::{Account, Action, Gate, forwarded};
 use crate::head::Heads;
@@ -35,7 +35,8 @@ use crate::spelling::Spellings;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// For a request's head; and for the wait between two requests.
+    /// For a request's head, from its first byte; and for that first byte, on a connection that is
+    /// new or rests.
     pub header_read: Duration,
     /// How long nothing is asked on a connection until it is kept with as little memory as can be.
     /// Long enough that whoever asks one thing after another never pays for it.
@@ -74,18 +75,19 @@ pub struct Peer {
     address: ClientAddress,
     trusted: bool,
     heads: Arc<Heads>,
+    rest: Arc<Rest>,
 }
 
 impl Peer {
     pub fn new(peer: SocketAddr, gate: &Gate) -> Self {
         let address = ClientAddress::direct(peer);
         let trusted = gate.trusts(address.ip);
-        Self { address, trusted, heads: Arc::default() }
+        Self { address, trusted, heads: Arc::default(), rest: Arc::default() }
     }
 
-    /// The same, with what is known of the heads that arrive on the connection.
+    /// The same, with what is known of the connection.
     pub(crate) fn on(self, stream: &Downstream) -> Self {
-        Self { heads: stream.heads(), ..self }
+        Self { heads: stream.heads(), rest: stream.rest(), ..self }
     }
 
     /// The same, whose headers are not believed: a proxy that does not say for whom it forwards.
@@ -193,7 +195,7 @@ impl Gateway {
                 account.tell(response.headers_mut());
             }
             let response = self.access.answered(began, &method, &target, response, line);
-            Ok(response.map(|body| Answer::new(body, &peer.heads)))
+            Ok(response.map(|body| Answer::new(body, &peer.rest)))
         }
     }
 
@@ -204,7 +206,7 @@ impl Gateway {
         notes: &mut Option<Box<Notes>>,
     ) -> Result<Step, Rejection> {
         let (parts, body) = request.into_parts();
-        peer.heads.set_answering(true);
+        peer.rest.set_answering(true);
         let behind = peer.trusted.then(|| self.behind(peer, &parts));
         let client = behind.as_ref().unwrap_or(&peer.address);
         let watched = self.gate.watches().then_some(client.ip);

@@ -37,12 +37,6 @@ pub struct Heads {
     declared: AtomicU8,
     /// What arrives is no head.
     ignored: AtomicBool,
-    /// A message is being answered, so whoever is silent is not waited for.
-    answering: AtomicBool,
-    /// Nothing has been asked for a while.
-    idle: AtomicBool,
-    /// The connection is served no more, and yet stays open.
-    kept_open: AtomicBool,
     respelled: AtomicBool,
     names: Mutex<Vec<u8>>,
 }
@@ -76,30 +70,6 @@ impl Heads {
 
     pub fn is_ignored(&self) -> bool {
         self.ignored.load(Ordering::Relaxed)
-    }
-
-    pub fn set_answering(&self, answering: bool) {
-        self.answering.store(answering, Ordering::Relaxed);
-    }
-
-    pub fn is_answering(&self) -> bool {
-        self.answering.load(Ordering::Relaxed)
-    }
-
-    pub fn set_idle(&self, idle: bool) {
-        self.idle.store(idle, Ordering::Relaxed);
-    }
-
-    pub fn is_idle(&self) -> bool {
-        self.idle.load(Ordering::Relaxed)
-    }
-
-    pub fn keep_open(&self, kept_open: bool) {
-        self.kept_open.store(kept_open, Ordering::Relaxed);
-    }
-
-    pub fn is_kept_open(&self) -> bool {
-        self.kept_open.load(Ordering::Relaxed)
     }
 
     fn note(&self, line: &[u8]) {

@@ -3,86 +3,26 @@
 //! Everything else passes as it came. A gateway that lets a client name `Host` or `Authorization`
 //! in `Connection` has let the client delete them, so those are never removed on a client's word.
 
-use std::net::{IpAddr, SocketAddr};
-
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, Entry,
-    FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, MAX_FORWARDS, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName,
+    HeaderValue, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{Method, Uri, Version, request, response};
 use hyper::body::Frame;
 
 use crate::rejection::Rejection;
 
+mod client;
+mod hop_by_hop;
 mod host;
 
+pub use client::ClientAddress;
+use client::forwarded;
+use hop_by_hop::{no_te, remove_hop_by_hop, te_trailers};
 use host::is_host;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
-const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
-const HTTP: HeaderValue = HeaderValue::from_static("http");
-const HTTPS: HeaderValue = HeaderValue::from_static("https");
-
-/// Who a request comes from, and how the upstream is told.
-#[derive(Debug, Clone)]
-pub struct ClientAddress {
-    /// The client behind all trusted proxies.
-    pub ip: IpAddr,
-    /// The whole `X-Forwarded-For` to send.
-    forwarded_for: HeaderValue,
-    /// The connection's other end is a proxy whose words about its client are believed.
-    trusted: bool,
-    /// And it says them in `Forwarded`, which is passed on.
-    in_forwarded: bool,
-    /// It is connected over TLS.
-    over_tls: bool,
-}
-
-impl ClientAddress {
-    /// A client that is connected directly.
-    pub fn direct(peer: SocketAddr) -> Self {
-        let ip = peer.ip().to_canonical();
-        Self { ip, forwarded_for: text(ip), trusted: false, in_forwarded: false, over_tls: false }
-    }
-
-    /// The same, connected over TLS.
-    pub fn over_tls(self) -> Self {
-        Self { over_tls: true, ..self }
-    }
-
-    /// A client `ip` behind the trusted proxy that `self` is, as its request says.
-    pub fn behind(&self, ip: IpAddr, headers: &HeaderMap) -> Self {
-        let mut chain = Vec::new();
-        for line in headers.get_all(X_FORWARDED_FOR) {
-            chain.extend_from_slice(line.as_bytes());
-            chain.extend_from_slice(b", ");
-        }
-        chain.extend_from_slice(self.forwarded_for.as_bytes());
-        let forwarded_for = HeaderValue::from_maybe_shared(Bytes::from(chain))
-            .unwrap_or_else(|_| self.forwarded_for.clone());
-        Self { ip, forwarded_for, trusted: true, in_forwarded: false, over_tls: self.over_tls }
-    }
-
-    /// The same, where the proxy has said so in `Forwarded`: whatever `X-Forwarded-For` there is, the
-    /// client may have written.
-    pub fn behind_forwarded(&self, ip: IpAddr) -> Self {
-        let proxy = self.forwarded_for.to_str().unwrap_or("unknown");
-        let chain = HeaderValue::try_from(format!("{ip}, {proxy}"));
-        let forwarded_for = chain.unwrap_or_else(|_| self.forwarded_for.clone());
-        Self { ip, forwarded_for, trusted: true, in_forwarded: true, over_tls: self.over_tls }
-    }
-}
-
-fn text(ip: IpAddr) -> HeaderValue {
-    HeaderValue::try_from(ip.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
-}
 
 /// `Via` for each version a message may have come in (RFC 9110 §7.6.3).
 #[derive(Debug, Clone)]
@@ -353,92 +293,6 @@ fn only_chunked(headers: &HeaderMap) -> Option<()> {
         .then_some(())
 }
 
-fn no_te(_: &HeaderMap) -> bool {
-    false
-}
-
-/// Whether the client takes trailers (RFC 9110 §10.1.4).
-fn te_trailers(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(TE)
-        .iter()
-        .flat_map(|line| line.as_bytes().split(|&byte| byte == b','))
-        .any(|member| member.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-}
-
-/// RFC 9110 §7.6.1.
-fn remove_hop_by_hop(headers: &mut HeaderMap, found: &Found, keep_te: fn(&HeaderMap) -> bool) {
-    if found.connection
-        && let Entry::Occupied(entry) = headers.entry(CONNECTION)
-    {
-        let mut nominated = Vec::new();
-        for line in entry.iter() {
-            nominations(line.as_bytes(), &mut nominated);
-        }
-        entry.remove_entry_mult();
-        for name in nominated {
-            headers.remove(name);
-        }
-    }
-    if found.upgrade {
-        headers.remove(UPGRADE);
-    }
-    if found.keep_alive {
-        headers.remove("keep-alive");
-    }
-    if found.proxy_connection {
-        headers.remove("proxy-connection");
-    }
-    if found.http2_settings {
-        headers.remove("http2-settings");
-    }
-    if found.te {
-        if keep_te(headers) {
-            headers.insert(TE, TRAILERS);
-            headers.insert(CONNECTION, HeaderValue::from_static("te"));
-        } else {
-            headers.remove(TE);
-        }
-    }
-}
-
-/// The fields that a `Connection` line names and that may be removed on its word.
-fn nominations(line: &[u8], names: &mut Vec<HeaderName>) {
-    for member in line.split(|&byte| byte == b',') {
-        let member = member.trim_ascii();
-        let known = [&b"keep-alive"[..], b"close", b"upgrade", b"te"];
-        if known.iter().any(|known| member.eq_ignore_ascii_case(known)) {
-            continue;
-        }
-        if let Ok(name) = HeaderName::from_bytes(member)
-            && !relied_upon(&name)
-        {
-            names.push(name);
-        }
-    }
-}
-
-/// Fields that framing, authentication, caching or the upstream's picture of the client rest on.
-fn relied_upon(name: &HeaderName) -> bool {
-    [
-        HOST,
-        CONTENT_LENGTH,
-        TRANSFER_ENCODING,
-        TRAILER,
-        CONTENT_TYPE,
-        CACHE_CONTROL,
-        AUTHORIZATION,
-        PROXY_AUTHORIZATION,
-        PROXY_AUTHENTICATE,
-        COOKIE,
-        SET_COOKIE,
-        FORWARDED,
-        VIA,
-    ]
-    .contains(name)
-        || name.as_str().starts_with("x-forwarded-")
-}
-
 /// RFC 9113 §8.2.3: split cookies are joined again for HTTP/1.1.
 fn join_cookies(headers: &mut HeaderMap) {
     let mut joined = Vec::new();
@@ -450,41 +304,6 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
     if let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
         headers.insert(COOKIE, cookie);
-    }
-}
-
-/// Tells the upstream who asks. What an untrusted client says about itself is overwritten.
-fn forwarded(
-    headers: &mut HeaderMap,
-    found: &Found,
-    client: &ClientAddress,
-    host: Option<HeaderValue>,
-) {
-    // Room for all that is added here and for Via, so that the map grows once.
-    headers.reserve(4);
-    headers.insert(X_FORWARDED_FOR, client.forwarded_for.clone());
-    let scheme = if client.over_tls { HTTPS } else { HTTP };
-    if client.trusted {
-        if found.forwarded && !client.in_forwarded {
-            // The proxy speaks X-Forwarded-For: this is its client's.
-            headers.remove(FORWARDED);
-        }
-        headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
-        if let Some(host) = host {
-            headers.entry(X_FORWARDED_HOST).or_insert(host);
-        }
-        return;
-    }
-    headers.insert(X_FORWARDED_PROTO, scheme);
-    match host {
-        Some(host) => headers.insert(X_FORWARDED_HOST, host),
-        None => headers.remove(X_FORWARDED_HOST),
-    };
-    if found.forwarded {
-        headers.remove(FORWARDED);
-    }
-    if found.real_ip {
-        headers.remove(X_REAL_IP);
     }
 }
 

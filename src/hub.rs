@@ -4,6 +4,7 @@
 //! one GET per audience however many workers there are. Each worker with members has a mirror of
 //! it. Between home and mirrors go messages; inside a worker nothing is shared or locked.
 
+mod drive;
 pub mod fetch;
 mod home;
 pub mod mail;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-use self::home::{Home, HomeView};
+use self::home::Home;
 use self::mail::{Credentials, Mail, Mailbox, Published, Seat};
 use self::mirror::{Binding, Mirror, Owner, Purpose};
 pub use self::node::Node;
@@ -33,7 +34,7 @@ use crate::protocol::Reason;
 use crate::route::{Push, Routes, Visibility};
 use crate::upstream::Upstream;
 use crate::uri::Uri;
-use crate::view::{Answer, Pace, Step, Verdict};
+use crate::view::Pace;
 
 /// How views are kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -390,125 +391,6 @@ impl Hub {
             spread: key.spread(),
             notify: route.rule.push == Push::Notify,
             single_use: key.audience.is_single_use(),
-        }
-    }
-
-    /// Sees to it that what the view wants is done.
-    fn attend(self: &Rc<Self>, view: &Rc<HomeView>) {
-        if view.driven.replace(true) {
-            view.bell.notify_one();
-        } else {
-            tokio::task::spawn_local(Rc::clone(self).drive(Rc::clone(view)));
-        }
-    }
-
-    /// Fetches the view until it wants nothing more. One task per view, while there is something
-    /// to do for it; ended by the view's last member.
-    async fn drive(self: Rc<Self>, view: Rc<HomeView>) {
-        while !view.is_empty() {
-            let now = Instant::now();
-            let step = view.view.borrow_mut().step(now);
-            match step {
-                Step::Rest => break,
-                Step::WaitUntil(at) => self.wait_until(&view, at).await,
-                Step::Fetch => self.fetch(&view).await,
-                Step::Announce => {
-                    let verdict = view.view.borrow_mut().announce(now);
-                    self.deliver(&view, verdict);
-                }
-                Step::Repeat => {
-                    let verdict = view.view.borrow_mut().repeat();
-                    self.deliver(&view, verdict);
-                }
-            }
-        }
-        view.driven.set(false);
-        self.home.close_if_empty(&view, &self.mail[self.worker]);
-    }
-
-    async fn wait_until(&self, view: &HomeView, at: Instant) {
-        let stale_at = view.view.borrow().stale_at();
-        let until = stale_at.map_or(at, |stale| stale.min(at));
-        tokio::select! {
-            () = tokio::time::sleep_until(until) => self.note_staleness(view),
-            () = view.bell.notified() => {}
-        }
-    }
-
-    async fn fetch(&self, view: &HomeView) {
-        let fetched = self.fetch_permitted(view);
-        tokio::pin!(fetched);
-        let answer = loop {
-            let stale_at = view.view.borrow().stale_at();
-            let wait = async {
-                match stale_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                answer = &mut fetched => break answer,
-                () = wait => self.note_staleness(view),
-                () = view.bell.notified() => {
-                    if view.is_empty() {
-                        return;
-                    }
-                }
-            }
-        };
-        if let Answer::State(new) = &answer
-            && !view.is_empty()
-        {
-            self.home.regroup(view, &new.groups);
-        }
-        let verdict = view.view.borrow_mut().finish(Instant::now(), answer);
-        if view.view.borrow().rests() {
-            view.doubted.set(false);
-        }
-        self.deliver(view, verdict);
-    }
-
-    async fn fetch_permitted(&self, view: &HomeView) -> Answer {
-        // The semaphore is never closed; were it, an unbounded fetch is better than none.
-        let _permit = self.node.refetches.acquire().await.ok();
-        let known = {
-            let mut machine = view.view.borrow_mut();
-            machine.start(Instant::now());
-            machine.state().cloned()
-        };
-        let validated = known.clone().filter(|_| !view.doubted.get());
-        let _fetching = self.home.fetch_begins(&view.key);
-        let client = view.client.borrow().clone();
-        let via = self.via.as_ref();
-        let sent = fetch::Sent { key: &view.key, client: &client, trace: view.trace.take() };
-        let answer = fetch::fetch(&self.upstream, via, sent, validated, &self.options).await;
-        self.metrics().refetched(match answer {
-            Answer::State(_) => metrics::Refetch::State,
-            Answer::NotModified => metrics::Refetch::NotModified,
-            Answer::Refused(_) => metrics::Refetch::Refused,
-            Answer::NotBindable(_) => metrics::Refetch::NotBindable,
-            Answer::Failed(_) => metrics::Refetch::Failed,
-        });
-        fetch::told_apart(answer, known.as_deref())
-    }
-
-    fn doubt(&self, view: &HomeView) {
-        if view.key.audience.has_credentials(&self.options.credential_headers) {
-            view.doubted.set(true);
-        }
-    }
-
-    fn note_staleness(&self, view: &HomeView) {
-        let due = view.view.borrow().stale_at().is_some_and(|at| at <= Instant::now());
-        if due {
-            let verdict = view.view.borrow_mut().go_stale();
-            self.deliver(view, verdict);
-        }
-    }
-
-    fn deliver(&self, view: &HomeView, verdict: Option<Verdict>) {
-        if let Some(verdict) = verdict {
-            view.deliver(&verdict, &self.mail);
         }
     }
 }

@@ -54,7 +54,7 @@ macro_rules! labels {
 
 labels! {
     /// Why a request or a connection was not served.
-    Reason {
+    Unserved {
         BadRequest = "bad_request",
         Unauthorized = "unauthorized",
         Forbidden = "forbidden",
@@ -129,7 +129,7 @@ struct Requests {
 pub struct Worker {
     /// For each route, and one for paths without.
     requests: Box<[Requests]>,
-    rejections: [Counter; Reason::ALL.len()],
+    rejections: [Counter; Unserved::ALL.len()],
     upstream_failures: [Counter; UpstreamFailure::ALL.len()],
     refetches: [Counter; Refetch::ALL.len()],
     closes: [Counter; CLOSES.len() + 1],
@@ -180,7 +180,7 @@ impl Worker {
         requests.microseconds.add(microseconds);
     }
 
-    pub fn rejected(&self, reason: Reason) {
+    pub fn rejected(&self, reason: Unserved) {
         self.rejections[reason as usize].add(1);
     }
 
@@ -212,7 +212,7 @@ fn number_of(method: &Method) -> usize {
     }
 }
 
-impl From<&Rejection> for Reason {
+impl From<&Rejection> for Unserved {
     fn from(rejection: &Rejection) -> Self {
         match rejection {
             Rejection::BadRequest(_) => Self::BadRequest,
@@ -285,7 +285,7 @@ impl Node {
     pub fn expose(&self, out: &mut Exposition) {
         self.expose_requests(out);
         out.counter("pogo_rejections", "Requests and connections that Pogo did not serve.");
-        for reason in Reason::ALL {
+        for reason in Unserved::ALL {
             let count = self.sum(|worker| &worker.rejections[*reason as usize]);
             out.sample(&[("reason", reason.name())], count);
         }
@@ -377,7 +377,7 @@ mod tests {
         node.worker(0).answered(0, &Method::GET, 200, Duration::from_micros(400));
         node.worker(1).answered(0, &Method::GET, 204, Duration::from_micros(501));
         node.worker(1).answered(1, &Method::from_bytes(b"MKCOL").unwrap(), 502, Duration::MAX);
-        node.worker(0).rejected(Reason::Busy);
+        node.worker(0).rejected(Unserved::Busy);
         node.outside().changes.add(3);
         let mut out = Exposition::default();
         node.expose(&mut out);
@@ -402,7 +402,7 @@ mod tests {
 
     #[test]
     fn the_labels_of_an_enum_stand_at_its_numbers() {
-        for (place, reason) in Reason::ALL.iter().enumerate() {
+        for (place, reason) in Unserved::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, place);
         }
     }

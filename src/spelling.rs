@@ -22,8 +22,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
 /// Sets of names that are remembered. There are as many as there are kinds of clients and of
-/// answers; whoever invents more costs the reading of a head for each request, and no memory.
-const REMEMBERED: usize = 1024;
+/// answers. Whoever invents more costs the reading of a head for each request, and then all are
+/// forgotten. A set has at most 8 KiB of names, and no more of them than a head may have fields.
+const REMEMBERED: usize = 256;
 
 /// One worker's knowledge of spellings.
 #[derive(Debug, Default)]

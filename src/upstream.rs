@@ -1,37 +1,40 @@
 //! Forwards to the API and streams the answer back, over one worker's own connections.
 
 mod count;
+mod failure;
 mod pool;
+mod response;
 mod secure;
+mod switch;
 mod tee;
 mod wire;
 
 use std::cell::Cell;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::HeaderValue;
 use http::uri::Authority;
 use http::{Method, Request, Response};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::upgrade::{OnUpgrade, Upgraded};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::body::{Fault, Progress, RequestBody};
+use crate::body::{Progress, RequestBody};
 use crate::head::Heads;
 use crate::headers;
 use crate::spelling::Spellings;
 use crate::transport::Transport;
+use failure::failure;
+pub use failure::{Failure, Kind};
 use pool::{Broken, Lease, Live, Permit, Pool};
+pub use response::ResponseBody;
+use response::{Connection, Download, stream};
 pub use secure::{Insecure, Secure, Tls};
+pub use switch::{Switch, Tunnel};
 pub use tee::Tee;
-use wire::Wire;
 
 /// How long a connection is silent before the kernel asks whether the other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -68,39 +71,6 @@ impl Default for Options {
             header_bytes: 64 * 1024,
             headers: 256,
         }
-    }
-}
-
-/// Why a request got no answer.
-#[derive(Debug)]
-pub struct Failure {
-    pub kind: Kind,
-    /// Bytes of the request may have reached the upstream, so it may have acted on it.
-    pub may_have_been_seen: bool,
-}
-
-#[derive(Debug)]
-pub enum Kind {
-    Connect(std::io::Error),
-    ConnectTimeout,
-    ResponseTimeout,
-    /// The connection ended before an answer.
-    Reset(hyper::Error),
-    /// Every connection is taken.
-    Busy,
-    /// What came is no HTTP answer.
-    BadResponse(hyper::Error),
-    /// The client failed to send its body.
-    RequestBody(Fault),
-}
-
-impl Failure {
-    fn unseen(kind: Kind) -> Self {
-        Self { kind, may_have_been_seen: false }
-    }
-
-    fn seen(kind: Kind) -> Self {
-        Self { kind, may_have_been_seen: true }
     }
 }
 
@@ -218,37 +188,6 @@ impl Upstream {
                 .await
                 .map_err(|pool::Full| Failure::unseen(Kind::Busy)),
         }
-    }
-
-    /// Sends a request to switch protocols, on a connection that serves nothing else.
-    pub async fn upgrade(&self, request: Request<RequestBody>) -> Result<Switch, Failure> {
-        let permit = self.permit().await?;
-        let wire = Wire::new(self.connect().await?);
-        let heads = wire.heads();
-        let (mut sender, connection) = self
-            .roomy
-            .handshake(wire)
-            .await
-            .map_err(|error| Failure::unseen(Kind::Reset(error)))?;
-        let driver = Driver(tokio::task::spawn_local(connection.with_upgrades()));
-        let timeout = self.options.response_timeout;
-        let answer = within(timeout, Instant::now(), None, sender.send_request(request))
-            .await
-            .ok_or_else(|| Failure::seen(Kind::ResponseTimeout))?;
-        let mut answer = answer.map_err(|error| Failure::seen(kind(error)))?;
-        self.spell(&heads, &mut answer);
-        if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-            let upgrade = hyper::upgrade::on(&mut answer);
-            let head = answer.map(|_| ());
-            drop(permit);
-            return Ok(Switch::Switched { head, upstream: Tunnel { upgrade, _driver: driver } });
-        }
-        let (head, incoming) = answer.into_parts();
-        let connection = Connection::Driven { _driver: driver, _sender: sender, _permit: permit };
-        Ok(Switch::Answered(Response::from_parts(
-            head,
-            ResponseBody::Incoming(Download::new(incoming, connection)),
-        )))
     }
 
     async fn answer(
@@ -397,186 +336,5 @@ async fn within<F: Future>(
             return None;
         }
         deadline = begun + timeout;
-    }
-}
-
-fn failure(broken: Broken, progress: Option<&Progress>) -> Failure {
-    let kind = match progress.and_then(Progress::fault) {
-        Some(fault) => Kind::RequestBody(fault),
-        None => kind(broken.error),
-    };
-    Failure { kind, may_have_been_seen: broken.unwritten.is_none() }
-}
-
-fn kind(error: hyper::Error) -> Kind {
-    if error.is_parse() || error.is_user() { Kind::BadResponse(error) } else { Kind::Reset(error) }
-}
-
-fn stream(answer: Response<Incoming>, lease: Lease) -> Response<ResponseBody> {
-    let (head, incoming) = answer.into_parts();
-    // A connection on which two lengths were declared may be out of step: it serves no one else.
-    let suspect = headers::declares_two_lengths(&head.headers);
-    let body = if incoming.is_end_stream() && !suspect {
-        lease.release();
-        ResponseBody::Empty
-    } else {
-        let connection = if suspect { Connection::Once(lease) } else { Connection::Pooled(lease) };
-        ResponseBody::Incoming(Download::new(incoming, connection))
-    };
-    Response::from_parts(head, body)
-}
-
-/// What the upstream said to a request to switch protocols.
-#[derive(Debug)]
-pub enum Switch {
-    Switched { head: Response<()>, upstream: Tunnel },
-    Answered(Response<ResponseBody>),
-}
-
-/// The upstream's end of a connection that has left HTTP.
-#[derive(Debug)]
-pub struct Tunnel {
-    upgrade: OnUpgrade,
-    _driver: Driver,
-}
-
-impl Tunnel {
-    /// The bare socket, and what the upstream has already said on it.
-    pub async fn into_transport(self) -> std::io::Result<(Transport, Bytes)> {
-        let upgraded: Upgraded = self.upgrade.await.map_err(std::io::Error::other)?;
-        let parts = upgraded
-            .downcast::<Wire>()
-            .map_err(|_| std::io::Error::other("not the socket that was connected"))?;
-        Ok((parts.io.into_transport(), parts.read_buf))
-    }
-}
-
-/// The task of a connection that may leave HTTP; it ends with whoever uses the connection.
-#[derive(Debug)]
-struct Driver(tokio::task::JoinHandle<hyper::Result<()>>);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// The body of an answer.
-#[derive(Debug)]
-pub enum ResponseBody {
-    Empty,
-    Full(Bytes),
-    Incoming(Download),
-    Watched(Box<Tee>),
-}
-
-impl From<Bytes> for ResponseBody {
-    fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }
-    }
-}
-
-/// An upstream's body as it arrives, and the connection it arrives on.
-#[derive(Debug)]
-pub struct Download {
-    incoming: Incoming,
-    connection: Option<Connection>,
-    broken: Option<hyper::Error>,
-}
-
-#[derive(Debug)]
-enum Connection {
-    Pooled(Lease),
-    /// Not to be used again.
-    Once(Lease),
-    Driven {
-        _driver: Driver,
-        _sender: http1::SendRequest<RequestBody>,
-        _permit: pool::Permit,
-    },
-}
-
-impl Download {
-    fn new(incoming: Incoming, connection: Connection) -> Self {
-        Self { incoming, connection: Some(connection), broken: None }
-    }
-
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(error) = self.broken.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        if polled.is_pending()
-            && let Some(Connection::Pooled(lease) | Connection::Once(lease)) = &mut self.connection
-        {
-            lease.drive(cx);
-            polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        }
-        match polled {
-            Poll::Ready(None) => self.finish(),
-            Poll::Ready(Some(Err(error))) => {
-                // An error ends the client's connection with all that is yet to be flushed, so
-                // what came before it is given a turn to go out.
-                self.connection = None;
-                self.broken = Some(error);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                if self.incoming.is_end_stream() {
-                    self.finish();
-                }
-                return Poll::Ready(Some(Ok(frame)));
-            }
-            Poll::Pending => return Poll::Pending,
-        }
-        Poll::Ready(None)
-    }
-
-    fn finish(&mut self) {
-        if let Some(Connection::Pooled(lease)) = self.connection.take() {
-            lease.release();
-        }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut *self {
-            Self::Empty => Poll::Ready(None),
-            Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Incoming(download) => download
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map(headers::only_lawful_trailers))),
-            Self::Watched(tee) => tee.poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Full(bytes) => bytes.is_empty(),
-            Self::Incoming(download) => download.incoming.is_end_stream(),
-            Self::Watched(tee) => tee.body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Incoming(download) => download.incoming.size_hint(),
-            Self::Watched(tee) => tee.body.size_hint(),
-        }
     }
 }

@@ -31,7 +31,7 @@ use crate::gateway::{self, Gateway, Peer};
 use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
-use crate::metrics::{self, Reason};
+use crate::metrics::{self, Unserved};
 use crate::route::Routes;
 use crate::server::Options;
 use crate::session::orders::Order;
@@ -50,6 +50,7 @@ const SWEEP_TICKS: u64 = 2;
 const GATE_TICKS: u64 = 240;
 /// How long accepting rests when the process has no descriptors or memory left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
 /// What all workers have in common.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -279,8 +280,8 @@ impl Worker {
             }
             Err(exceeded) => {
                 self.access.metrics().rejected(match exceeded {
-                    Exceeded::Total => Reason::Connections,
-                    Exceeded::Address => Reason::ConnectionsPerAddress,
+                    Exceeded::Total => Unserved::Connections,
+                    Exceeded::Address => Unserved::ConnectionsPerAddress,
                 });
                 tracing::debug!(?exceeded, client = %address, "connection refused");
             }

@@ -1,18 +1,18 @@
-//! What a process is filled with: ten thousand sockets on one URI, one GET where they see with the same
+//! What a process is filled with: connections on which nothing is asked; ten thousand sockets on one URI, one GET where they see with the same
 //! eyes and a queue where they do not; and a hundred thousand changes for one who does not read.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(dead_code, unused_imports, reason = "of what all tests are told with, this uses a part")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use harness::{Api, Wire};
+use harness::{Api, Launch, Process, Wire};
 
 #[path = "it/harness/mod.rs"]
 mod harness;
@@ -23,6 +23,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 const CROWD: u64 = 10_000;
 /// What the test, Pogo and the API open besides the sockets.
 const SPARE: u64 = 1000;
+const GET: &str = "GET /nothing/1 HTTP/1.1\r\nHost: api\r\n\r\n";
 /// A member of a crowd waits for all before it.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -44,8 +45,8 @@ fn crowd() -> usize {
 struct Member(TcpStream);
 
 impl Member {
-    fn open(pogo: &Pogo, credential: &str) -> Self {
-        let mut stream = TcpStream::connect(pogo.address).unwrap();
+    fn open(pogo: &Process, credential: &str) -> Self {
+        let mut stream = TcpStream::connect(pogo.address()).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         stream.set_nodelay(true).unwrap();
         let request = format!(
@@ -89,60 +90,18 @@ impl Member {
 }
 
 /// The program, with the descriptors that this process has.
-struct Pogo {
-    child: Child,
-    address: SocketAddr,
+fn pogo_before(api: &Api) -> Process {
+    let configuration = "[timeouts]\nupstream_response = \"2m\"\n\
+        [views]\nstale_after = \"2m\"\nmin_interval = \"1ms\"\n\
+        [websocket]\nping_interval = \"1h\"\npong_timeout = \"1h\"\n";
+    Launch { configuration, ..Launch::default() }.before(api.address())
 }
 
-impl Pogo {
-    fn before(api: &Api) -> Self {
-        let file = std::env::temp_dir().join(format!("pogo-crowd-{}.toml", std::process::id()));
-        let config = format!(
-            "listen = \"127.0.0.1:0\"\nupstream = \"http://{}\"\nworkers = 2\n\
-             [timeouts]\nupstream_response = \"2m\"\n[views]\nstale_after = \"2m\"\nmin_interval = \"1ms\"\n\
-             [websocket]\nping_interval = \"1h\"\npong_timeout = \"1h\"\n\
-             [log]\nformat = \"json\"\n",
-            api.address()
-        );
-        std::fs::write(&file, config).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pogo"))
-            .arg("--config")
-            .arg(&file)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        log.read_line(&mut line).unwrap();
-        let line: Value = serde_json::from_str(&line).expect("the line that says where it listens");
-        let address = line["address"].as_str().unwrap().parse().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        std::fs::remove_file(&file).unwrap();
-        Self { child, address }
-    }
-
-    /// Resident memory, in bytes.
-    fn memory(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-    }
-
-    fn put(&self, path: &str, body: &str) -> u16 {
-        let mut wire = Wire::connect(self.address);
-        wire.send(format!(
-            "PUT {path} HTTP/1.1\r\nHost: api\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ));
-        wire.message().status()
-    }
-}
-
-impl Drop for Pogo {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
+/// Resident memory of the process, in bytes.
+fn memory_of(pogo: &Process) -> u64 {
+    let status = std::fs::read_to_string(pogo.kernel("status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 fn bind_all(members: &mut [Member]) {
@@ -151,12 +110,50 @@ fn bind_all(members: &mut [Member]) {
     }
 }
 
+/// Waits until each of so many connections holds no more than this, while another is used; there is
+/// no event for it.
+fn wait_memory(pogo: &Process, before: u64, connections: u64, most: u64) {
+    let begin = Instant::now();
+    let mut other = pogo.connect();
+    loop {
+        let each = memory_of(pogo).saturating_sub(before) / connections;
+        if each <= most {
+            eprintln!("{each} bytes a connection");
+            return;
+        }
+        assert!(begin.elapsed() < LONG, "{each} bytes a connection");
+        other.send(GET);
+        assert_eq!(other.message().status(), 404);
+    }
+}
+
+#[test]
+fn connections_on_which_nothing_is_asked_hold_little() {
+    const CONNECTIONS: usize = 2000;
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = crowd().min(CONNECTIONS);
+    let api = Api::start();
+    let pogo = pogo_before(&api);
+    let asked = |wire: &mut Wire| {
+        wire.send(GET);
+        assert_eq!(wire.message().status(), 404);
+    };
+    let mut first = pogo.connect();
+    (0..1000).for_each(|_| asked(&mut first));
+    let before = memory_of(&pogo);
+    let mut idle: Vec<Wire> = (0..count).map(|_| pogo.connect()).collect();
+    idle.iter_mut().for_each(asked);
+    // One that did not rest would hold three times as much.
+    wait_memory(&pogo, before, count as u64, 8 << 10);
+    idle.iter_mut().for_each(asked);
+}
+
 #[test]
 fn one_write_costs_one_get_for_a_crowd_with_the_same_eyes() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let count = crowd();
     let api = Api::start();
-    let pogo = Pogo::before(&api);
+    let pogo = pogo_before(&api);
     let mut members: Vec<_> = (0..count).map(|_| Member::open(&pogo, "same")).collect();
     bind_all(&mut members);
     for member in &mut members {
@@ -164,7 +161,7 @@ fn one_write_costs_one_get_for_a_crowd_with_the_same_eyes() {
     }
     let before = api.seen("GET /posts/1").len();
     assert!(before < members.len() / 2, "{before} GETs for {} binds", members.len());
-    assert_eq!(pogo.put("/posts/1", "\"new\""), 200);
+    assert_eq!(pogo.ask("PUT", "/posts/1", "\"new\"").message().status(), 200);
     for member in &mut members {
         let update = json!({"event": "update", "uri": "/posts/1", "data": "new"});
         assert_eq!(member.receive(), update);
@@ -177,7 +174,7 @@ fn a_crowd_of_different_eyes_is_a_queue_and_no_stampede() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let count = crowd();
     let api = Api::start();
-    let pogo = Pogo::before(&api);
+    let pogo = pogo_before(&api);
     let limit = pogo::hub::Options::default().refetch_concurrency;
     let mut members: Vec<_> =
         (0..count).map(|n| Member::open(&pogo, &format!("user-{n}"))).collect();
@@ -185,7 +182,7 @@ fn a_crowd_of_different_eyes_is_a_queue_and_no_stampede() {
     bind_all(&mut members);
     api.wait_seen("GET /posts/1", limit);
     // The others wait: what came after them is through.
-    let mut other = Wire::connect(pogo.address);
+    let mut other = pogo.connect();
     other.send("GET /other HTTP/1.1\r\nHost: api\r\n\r\n");
     assert_eq!(other.message().status(), 200);
     assert_eq!(api.seen("GET /posts/1").len(), limit);
@@ -194,7 +191,7 @@ fn a_crowd_of_different_eyes_is_a_queue_and_no_stampede() {
         assert_eq!(member.receive(), json!({"id": 1, "status": "ok"}));
     }
     assert_eq!(api.seen("GET /posts/1").len(), members.len(), "one for each of them");
-    assert_eq!(pogo.put("/posts/1", "\"new\""), 200);
+    assert_eq!(pogo.ask("PUT", "/posts/1", "\"new\"").message().status(), 200);
     for member in &mut members {
         let update = json!({"event": "update", "uri": "/posts/1", "data": "new"});
         assert_eq!(member.receive(), update);
@@ -215,16 +212,16 @@ fn a_client_that_is_deaf_to_a_hundred_thousand_changes_costs_little_and_ends_wit
         Some(harness::Reply::new(200, &json!({"n": state, "ballast": ballast})))
     });
     api.put("/posts/1", json!(0));
-    let pogo = Pogo::before(&api);
+    let pogo = pogo_before(&api);
     let mut deaf = Member::open(&pogo, "same");
     bind_all(std::slice::from_mut(&mut deaf));
     assert_eq!(deaf.receive()["status"], "ok");
-    assert_eq!(pogo.put("/posts/1", "1"), 200);
-    let before = pogo.memory();
+    assert_eq!(pogo.ask("PUT", "/posts/1", "1").message().status(), 200);
+    let (before, address) = (memory_of(&pogo), pogo.address());
     std::thread::scope(|scope| {
         for _ in 0..WRITERS {
-            scope.spawn(|| {
-                let mut wire = Wire::connect(pogo.address);
+            scope.spawn(move || {
+                let mut wire = Wire::connect(address);
                 for n in 0..WRITES {
                     let n = 100_000 + n;
                     wire.send(format!(
@@ -235,9 +232,9 @@ fn a_client_that_is_deaf_to_a_hundred_thousand_changes_costs_little_and_ends_wit
             });
         }
     });
-    let grown = pogo.memory().saturating_sub(before);
+    let grown = memory_of(&pogo).saturating_sub(before);
     assert!(grown < 16 << 20, "{grown} bytes more");
-    assert_eq!(pogo.put("/posts/1", "7"), 200);
+    assert_eq!(pogo.ask("PUT", "/posts/1", "7").message().status(), 200);
     let mut states = 1;
     while deaf.receive()["data"]["n"] != json!(7) {
         states += 1;

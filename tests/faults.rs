@@ -9,7 +9,6 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -18,7 +17,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use harness::{Api, PATIENCE, Socket, Wire};
+use harness::{Api, Launch, PATIENCE, Process, Socket, Wire};
 
 #[path = "it/harness/mod.rs"]
 mod harness;
@@ -96,10 +95,9 @@ impl Relay {
                     reset(&to);
                     break;
                 }
-                Way::Slow if answers => buffer[..count].chunks(32).try_for_each(|drop| {
-                    std::thread::sleep(Duration::from_millis(2));
-                    to.write_all(drop)
-                }),
+                Way::Slow if answers => {
+                    buffer[..count].chunks(32).try_for_each(|drop| self.drip(&mut to, drop))
+                }
                 _ => to.write_all(&buffer[..count]),
             };
             if sent.is_err() {
@@ -107,6 +105,17 @@ impl Relay {
             }
         }
         let _ended = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    }
+
+    /// Lets a drop through after a moment, or at once when the way is another.
+    fn drip(&self, to: &mut TcpStream, drop: &[u8]) -> std::io::Result<()> {
+        let (road, changed) = &*self.shared;
+        let moment = Duration::from_millis(2);
+        let waited = changed
+            .wait_timeout_while(road.lock().unwrap(), moment, |road| road.way == Way::Slow)
+            .unwrap();
+        std::mem::drop(waited);
+        to.write_all(drop)
     }
 
     fn way(&self) -> Way {
@@ -133,77 +142,29 @@ fn reset(stream: &TcpStream) {
     let _ended = stream.shutdown(Shutdown::Both);
 }
 
-struct Pogo {
-    child: Child,
-    address: SocketAddr,
+fn pogo_before(upstream: SocketAddr) -> Process {
+    let configuration = format!(
+        "[timeouts]\nupstream_connect = \"500ms\"\nupstream_response = \"2s\"\n\
+         upstream_idle = \"200ms\"\ndrain = \"10s\"\n\
+         [limits]\nupstream_connections = {CONNECTIONS}\n[views]\nmin_interval = \"1ms\"\n"
+    );
+    Launch { configuration: &configuration, workers: 1, ..Launch::default() }.before(upstream)
 }
 
-impl Pogo {
-    fn before(upstream: SocketAddr) -> Self {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
-        let file =
-            std::env::temp_dir().join(format!("pogo-faults-{}-{number}.toml", std::process::id()));
-        let config = format!(
-            "listen = \"127.0.0.1:0\"\nupstream = \"http://{upstream}\"\nworkers = 1\n\
-             [timeouts]\nupstream_connect = \"500ms\"\nupstream_response = \"2s\"\n\
-             upstream_idle = \"200ms\"\ndrain = \"10s\"\n\
-             [limits]\nupstream_connections = {CONNECTIONS}\n\
-             [views]\nmin_interval = \"1ms\"\n[log]\nformat = \"json\"\n"
-        );
-        std::fs::write(&file, config).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pogo"))
-            .arg("--config")
-            .arg(&file)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        log.read_line(&mut line).unwrap();
-        let line: Value = serde_json::from_str(&line).expect("the line that says where it listens");
-        let address = line["address"].as_str().unwrap().parse().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        std::fs::remove_file(&file).unwrap();
-        Self { child, address }
-    }
-
-    /// The sockets that the process holds.
-    fn sockets(&self) -> BTreeSet<String> {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
-        let links = open.flatten().map(|entry| std::fs::read_link(entry.path()));
-        let links = links.flatten().map(|link| link.display().to_string());
-        links.filter(|link| link.starts_with("socket:")).collect()
-    }
-
-    /// Waits until the process holds no others than these; there is no event for it.
-    fn wait_sockets(&self, most: &BTreeSet<String>) {
-        let begin = Instant::now();
-        while !self.sockets().is_subset(most) {
-            assert!(begin.elapsed() < PATIENCE, "{:?} were {most:?}", self.sockets());
-            std::thread::yield_now();
-        }
-    }
-
-    fn signal(&self, signal: &str) {
-        let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(kill.unwrap().success());
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &str) -> Wire {
-        let mut wire = Wire::connect(self.address);
-        wire.send(format!(
-            "{method} {path} HTTP/1.1\r\nHost: api\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ));
-        wire
-    }
+/// The sockets that the process holds.
+fn sockets_of(pogo: &Process) -> BTreeSet<String> {
+    let open = std::fs::read_dir(pogo.kernel("fd")).unwrap();
+    let links = open.flatten().map(|entry| std::fs::read_link(entry.path()));
+    let links = links.flatten().map(|link| link.display().to_string());
+    links.filter(|link| link.starts_with("socket:")).collect()
 }
 
-impl Drop for Pogo {
-    fn drop(&mut self) {
-        let _ended = self.child.kill();
-        self.child.wait().unwrap();
+/// Waits until the process holds no others than these; there is no event for it.
+fn wait_sockets(pogo: &Process, most: &BTreeSet<String>) {
+    let begin = Instant::now();
+    while !sockets_of(pogo).is_subset(most) {
+        assert!(begin.elapsed() < PATIENCE, "{:?} were {most:?}", sockets_of(pogo));
+        std::thread::yield_now();
     }
 }
 
@@ -216,12 +177,12 @@ struct Load {
 }
 
 impl Load {
-    fn on(pogo: &Pogo) -> Self {
+    fn on(pogo: &Process) -> Self {
         let (stop, good, bad) = (Arc::default(), Arc::default(), Arc::default());
         let mut load = Self { stop, good, bad, threads: Vec::new() };
         for worker in 0..6 {
             let (stop, good) = (Arc::clone(&load.stop), Arc::clone(&load.good));
-            let (bad, address) = (Arc::clone(&load.bad), pogo.address);
+            let (bad, address) = (Arc::clone(&load.bad), pogo.address());
             load.threads.push(std::thread::spawn(move || {
                 for number in 0.. {
                     if stop.load(Ordering::SeqCst) {
@@ -285,11 +246,11 @@ fn survives(way: Way) {
         api.put(&format!("/posts/{post}"), json!({"n": 0}));
     }
     let relay = Relay::before(&api);
-    let pogo = Pogo::before(relay.address);
-    let before = pogo.sockets();
+    let pogo = pogo_before(relay.address);
+    let before = sockets_of(&pogo);
     let mut sockets: Vec<Socket> = (0..POSTS)
         .map(|post| {
-            let mut socket = Socket::try_open(pogo.address, "/", &[]).unwrap();
+            let mut socket = Socket::try_open(pogo.address(), "/", &[]).unwrap();
             socket.bind(&format!("/posts/{post}"));
             socket.bind("/posts");
             socket
@@ -309,12 +270,12 @@ fn survives(way: Way) {
     load.stop();
     for post in 0..POSTS {
         let body = json!({"n": "last", "of": post}).to_string();
-        assert!(exchange(pogo.address, "PUT", post, &body), "the last write of {post}");
+        assert!(exchange(pogo.address(), "PUT", post, &body), "the last write of {post}");
     }
     converge(&mut sockets);
     all_connections_are_there(&api, &pogo);
     drop(sockets);
-    pogo.wait_sockets(&before);
+    wait_sockets(&pogo, &before);
 }
 
 /// Each holds the last state of its post and of the collection.
@@ -335,7 +296,7 @@ fn converge(sockets: &mut [Socket]) {
 }
 
 /// As many requests as there may be connections are under way at once: no permit is stuck.
-fn all_connections_are_there(api: &Api, pogo: &Pogo) {
+fn all_connections_are_there(api: &Api, pogo: &Process) {
     (0..CONNECTIONS).for_each(|_| api.hold("GET /held"));
     let mut clients: Vec<Wire> =
         (0..CONNECTIONS).map(|number| pogo.ask("GET", &format!("/held/{number}"), "")).collect();
@@ -372,7 +333,7 @@ fn clients_converge_after_the_upstream_was_slow() {
 #[test]
 fn a_shutdown_loses_no_request_that_was_sent_before_it() {
     let api = Api::start();
-    let mut pogo = Pogo::before(api.address());
+    let mut pogo = pogo_before(api.address());
     let reused: Vec<Wire> = (0..8)
         .map(|number| {
             let mut wire = pogo.ask("PUT", &format!("/reused/{number}"), "0");
@@ -380,11 +341,11 @@ fn a_shutdown_loses_no_request_that_was_sent_before_it() {
             wire
         })
         .collect();
-    let silent: Vec<Wire> = (0..8).map(|_| Wire::connect(pogo.address)).collect();
+    let silent: Vec<Wire> = (0..8).map(|_| Wire::connect(pogo.address())).collect();
     // That all of them have been accepted is known once one that came later is answered.
     assert_eq!(pogo.ask("GET", "/reused/0", "").message().status(), 200);
     pogo.signal("-STOP");
-    let unaccepted: Vec<Wire> = (0..8).map(|_| Wire::connect(pogo.address)).collect();
+    let unaccepted: Vec<Wire> = (0..8).map(|_| Wire::connect(pogo.address())).collect();
     let mut clients: Vec<Wire> = reused.into_iter().chain(silent).chain(unaccepted).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         let body = json!(number).to_string();
@@ -400,7 +361,7 @@ fn a_shutdown_loses_no_request_that_was_sent_before_it() {
         assert_eq!((answer.status(), answer.text()), (200, json!(number).to_string().as_str()));
         client.assert_closed();
     }
-    assert!(pogo.child.wait().unwrap().success());
+    assert!(pogo.wait().success());
     assert_eq!(api.seen("PUT /last/").len(), clients.len());
 }
 
@@ -408,8 +369,8 @@ fn a_shutdown_loses_no_request_that_was_sent_before_it() {
 #[test]
 fn a_shutdown_under_load_answers_what_it_has_begun() {
     let api = Api::start();
-    let mut pogo = Pogo::before(api.address());
-    let address = pogo.address;
+    let mut pogo = pogo_before(api.address());
+    let address = pogo.address();
     let answered = Arc::<AtomicUsize>::default();
     let clients: Vec<JoinHandle<Vec<String>>> = (0..8)
         .map(|client| {
@@ -425,7 +386,7 @@ fn a_shutdown_under_load_answers_what_it_has_begun() {
     pogo.signal("-TERM");
     let unanswered: Vec<String> =
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
-    assert!(pogo.child.wait().unwrap().success());
+    assert!(pogo.wait().success());
     for line in unanswered {
         assert!(api.seen(&line).is_empty(), "{line} was seen and not answered");
     }

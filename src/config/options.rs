@@ -194,6 +194,7 @@ pub(super) fn admin(
         listen: section.listen.0,
         token,
         hosts: section.hosts.iter().map(|host| host.0.clone()).collect(),
+        ..admin::Options::default()
     })
 }
 

@@ -4,7 +4,7 @@
 //! lists as well as in what is looked up, so that a dual-stack listener cannot be used to walk
 //! around an IPv4 rule.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
@@ -154,15 +154,6 @@ fn strict_network(text: &str) -> Result<IpNet, BadNetwork> {
     if network.trunc() == network { Ok(network) } else { Err(BadNetwork::HostBits) }
 }
 
-/// What limits count as one client: an IPv4 address, or an IPv6 /64, the smallest network that a
-/// customer is given, any address of which may be used.
-pub fn customer(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-    }
-}
-
 /// `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
 pub(super) fn canonical_network(network: IpNet) -> IpNet {
     const MAPPED_BITS: u8 = 96;
@@ -196,11 +187,13 @@ fn within<T: Ord + Copy>(ranges: &[(T, T)], wanted: T) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
     use proptest::prelude::*;
 
-    fn networks(list: &[&str]) -> Vec<IpNet> {
+    pub(in crate::gate) fn networks(list: &[&str]) -> Vec<IpNet> {
         list.iter().map(|entry| entry.parse().unwrap()).collect()
     }
 
@@ -262,17 +255,6 @@ mod tests {
             assert_eq!(parse_list(text), Err(BadLine { line, entry, why }), "{text:?}");
         }
         assert_eq!(parse_list(&"x".repeat(1000)).unwrap_err().entry.len(), 80);
-    }
-
-    #[test]
-    fn a_customer_is_an_ipv4_address_or_an_ipv6_64() {
-        for (one, whole) in [
-            ("192.0.2.1", "192.0.2.1"),
-            ("::ffff:192.0.2.1", "192.0.2.1"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ] {
-            assert_eq!(customer(address(one)), address(whole));
-        }
     }
 
     /// A number that counts how often one is compared.

@@ -15,8 +15,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use super::address::{AddressSet, customer};
+use super::address::AddressSet;
 use super::rate::{Key, Limiter};
+use crate::connections::customer;
 use crate::units::Rate;
 
 /// Bans at one time: some 20 MB.

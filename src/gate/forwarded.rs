@@ -135,12 +135,8 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ipnet::IpNet;
+    use crate::gate::address::tests::networks;
     use proptest::prelude::*;
-
-    fn networks(list: &[&str]) -> Vec<IpNet> {
-        list.iter().map(|entry| entry.parse().unwrap()).collect()
-    }
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()

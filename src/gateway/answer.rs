@@ -8,24 +8,24 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::access;
-use crate::head::Heads;
+use crate::downstream::Rest;
 
 /// The body of an answer; when hyper lets go of it, it has been sent.
 #[derive(Debug)]
 pub struct Answer {
     body: access::Body,
-    heads: Arc<Heads>,
+    rest: Arc<Rest>,
 }
 
 impl Answer {
-    pub(super) fn new(body: access::Body, heads: &Arc<Heads>) -> Self {
-        Self { body, heads: Arc::clone(heads) }
+    pub(super) fn new(body: access::Body, rest: &Arc<Rest>) -> Self {
+        Self { body, rest: Arc::clone(rest) }
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.heads.set_answering(false);
+        self.rest.set_answering(false);
     }
 }
 

@@ -178,7 +178,8 @@ impl Home {
         found.into_iter().filter_map(|key| views.get(key).cloned()).collect()
     }
 
-    /// From here until the guard is dropped, after [`Home::regroup`], the view may be in any group.
+    /// Until the guard is dropped the view may be in any group. [`Home::regroup`] follows in the same
+    /// turn, so that no change comes between them.
     pub(super) fn fetch_begins(&self, key: &Arc<ViewKey>) -> Fetching<'_> {
         self.fetching.borrow_mut().insert(Arc::clone(key));
         Fetching { home: self, key: Arc::clone(key) }

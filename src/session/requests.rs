@@ -248,13 +248,13 @@ impl Session {
         }
     }
 
-    /// The message's channel, if the rules let this session do `action` there.
-    fn channel_of<'m>(&self, message: &'m Message, action: channel::Action) -> Option<&'m str> {
+    /// The message's channel, if the rules let this session do that there.
+    fn channel_of<'m>(&self, message: &'m Message, right: channel::Right) -> Option<&'m str> {
         let services = &self.sessions.services;
         let problem = match message.channel.as_deref() {
             None => Problem::new(ErrorCode::BadRequest, "\"channel\" must be given"),
             Some(name) => {
-                match channel::permit(&services.channels, name, action, self.authenticated.get()) {
+                match channel::permit(&services.channels, name, right, self.authenticated.get()) {
                     Ok(()) => return Some(name),
                     Err(Denied::Unauthenticated) => Problem::new(
                         ErrorCode::Unauthorized,
@@ -271,7 +271,7 @@ impl Session {
     }
 
     fn subscribe(&self, message: &Message) {
-        let Some(name) = self.channel_of(message, channel::Action::Subscribe) else { return };
+        let Some(name) = self.channel_of(message, channel::Right::Subscribe) else { return };
         let mut channels = self.channels.borrow_mut();
         if !channels.iter().any(|channel| &**channel == name) {
             if channels.len() >= self.options().channels {
@@ -299,7 +299,7 @@ impl Session {
     }
 
     fn publish(&self, message: &Message) {
-        let Some(name) = self.channel_of(message, channel::Action::Publish) else { return };
+        let Some(name) = self.channel_of(message, channel::Right::Publish) else { return };
         let frame = codec::encode(&Outgoing {
             event: Some(&message.event),
             channel: Some(name),

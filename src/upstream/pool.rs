@@ -154,7 +154,6 @@ impl Lease {
         // The connection has yet to notice that the answer is over.
         live.drive(&mut Context::from_waker(Waker::noop()));
         if live.is_reusable() {
-            live.reused = true;
             permit.0.idle.borrow_mut().push_back(live);
         }
     }
@@ -171,8 +170,6 @@ pub(super) struct Live {
     left: Option<Box<http1::Parts<Wire>>>,
     /// When it was last given a request.
     used: Instant,
-    /// It has carried a request before, so the upstream may be about to close it.
-    pub(super) reused: bool,
 }
 
 /// Why a request got no answer on a connection.
@@ -197,7 +194,6 @@ impl Live {
             connection: Some(Box::new(connection)),
             left: None,
             used: Instant::now(),
-            reused: false,
         })
     }
 

@@ -156,7 +156,7 @@ impl Worker {
         stream: Downstream,
         peer: Rc<Peer>,
     ) -> Result<Option<Downstream>, Ended> {
-        let heads = stream.heads();
+        let rest = stream.rest();
         let connection =
             self.http1.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
         let mut connection = connection.with_upgrades();
@@ -175,19 +175,19 @@ impl Worker {
             if draining
                 && !last
                 && polled.is_pending()
-                && (heads.is_answering() || looked.as_mut().poll(cx).is_ready())
+                && (rest.is_answering() || looked.as_mut().poll(cx).is_ready())
             {
                 last = true;
-                heads.keep_open(false);
+                rest.keep_open(false);
                 Pin::new(&mut connection).graceful_shutdown();
                 polled = Pin::new(&mut connection).poll(cx);
             }
-            if polled.is_ready() || draining || resting || !heads.is_idle() {
+            if polled.is_ready() || draining || resting || !rest.is_idle() {
                 return polled;
             }
             // An idle connection ends at once. Were it not idle, it would end after its answer.
             resting = true;
-            heads.keep_open(true);
+            rest.keep_open(true);
             Pin::new(&mut connection).graceful_shutdown();
             Pin::new(&mut connection).poll(cx)
         })
@@ -196,7 +196,7 @@ impl Worker {
         if !resting || draining {
             return Ok(None);
         }
-        Ok(connection.into_parts().map(|parts| parts.io.rest(&parts.read_buf)))
+        Ok(connection.into_parts().map(|parts| parts.io.begin_again(&parts.read_buf)))
     }
 
     async fn speak_http2(&self, stream: Downstream, peer: Rc<Peer>) -> Result<(), Ended> {

@@ -1,13 +1,19 @@
 //! The line of each request: who ended it, when, and what it took; and never a credential.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Nowhere, Process, Reply, Socket, Upstream, Wire};
+use crate::harness::{Api, Launch, Nowhere, Process, Reply, Socket, Upstream, Wire};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
+fn start(upstream: SocketAddr, configuration: &str) -> Process {
+    Launch { configuration, access_log: true, ..Launch::default() }.before(upstream)
+}
+
 fn ask(program: &Process, request: &str) -> Wire {
-    let mut wire = Wire::connect(program.address());
+    let mut wire = program.connect();
     wire.send(request);
     wire
 }
@@ -22,7 +28,7 @@ fn assert_end(line: &Value, by: &str, at: &str, reason: &str) {
 fn a_line_says_what_was_answered_and_what_it_took() {
     let api = Api::start();
     api.put("/posts/1", json!({"title": "twenty-two"}));
-    let program = Process::start(api.address(), "[[route]]\npath = \"/posts/{id}\"");
+    let program = start(api.address(), "[[route]]\npath = \"/posts/{id}\"");
     let mut wire = ask(
         &program,
         &format!(
@@ -51,7 +57,7 @@ fn a_line_says_what_was_answered_and_what_it_took() {
 #[test]
 fn bodies_of_every_framing_are_counted_and_end_well() {
     let upstream = Upstream::start();
-    let program = Process::start(upstream.address(), "");
+    let program = start(upstream.address(), "");
     for (answer, bytes) in [
         (
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
@@ -82,7 +88,7 @@ fn bodies_of_every_framing_are_counted_and_end_well() {
 #[test]
 fn who_ended_it_is_told_from_how_it_went() {
     let upstream = Upstream::start();
-    let program = Process::start(upstream.address(), "[timeouts]\nupstream_response = \"200ms\"");
+    let program = start(upstream.address(), "[timeouts]\nupstream_response = \"200ms\"");
     let get = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
     // The client leaves before the answer,
     let client = ask(&program, get);
@@ -132,7 +138,7 @@ fn who_ended_it_is_told_from_how_it_went() {
 #[test]
 fn an_upstream_that_is_not_there_a_rate_and_a_drain_that_ends_are_told() {
     let nowhere = Nowhere::new();
-    let program = Process::start(nowhere.address(), "[gate.rate]\nhttp = \"1/m\"");
+    let program = start(nowhere.address(), "[gate.rate]\nhttp = \"1/m\"");
     let mut client = ask(&program, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.message().status(), 502);
     assert_end(&program.line("request"), "upstream", "connect", "upstream_unreachable");
@@ -140,10 +146,10 @@ fn an_upstream_that_is_not_there_a_rate_and_a_drain_that_ends_are_told() {
     assert_eq!(client.message().status(), 429);
     assert_end(&program.line("request"), "pogo", "request", "rate_limited");
     let upstream = Upstream::start();
-    let mut program = Process::start(upstream.address(), "[timeouts]\ndrain = \"100ms\"");
+    let mut program = start(upstream.address(), "[timeouts]\ndrain = \"100ms\"");
     let mut client = ask(&program, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let _api = upstream.request();
-    program.terminate();
+    program.signal("-TERM");
     client.assert_closed();
     let (log, code) = program.ended();
     let line = log.iter().find(|line| line["message"] == "request").expect("a line");
@@ -155,7 +161,7 @@ fn an_upstream_that_is_not_there_a_rate_and_a_drain_that_ends_are_told() {
 fn a_socket_has_a_line_when_it_ends() {
     let api = Api::start();
     api.on("GET /", |_, _| Some(Reply::new(200, &json!({}))));
-    let mut program = Process::start(api.address(), "");
+    let mut program = start(api.address(), "");
     let open = || Socket::try_open(program.address(), "/", &[("authorization", "Bearer hidden")]);
     let mut left = open().unwrap();
     let opened = program.line("request");
@@ -172,7 +178,7 @@ fn a_socket_has_a_line_when_it_ends() {
     drop(open().unwrap());
     let line = program.line("socket");
     assert_eq!((&line["ended_by"], line.get("code")), (&json!("client"), None), "{line}");
-    program.terminate();
+    program.signal("-TERM");
     let (log, _) = program.ended();
     assert!(log.iter().all(|line| !line.to_string().contains("hidden")));
 }

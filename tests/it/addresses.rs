@@ -10,7 +10,7 @@ use pogo::gate::forwarded::Field;
 use pogo::server::Options;
 use serde_json::json;
 
-use crate::harness::{Api, Http2, Message, Pogo, Program, Socket, Wire};
+use crate::harness::{Api, Http2, Launch, Message, Pogo, Socket, Wire};
 
 const GET: &str = "GET /posts HTTP/1.1\r\nHost: api\r\n\r\n";
 
@@ -153,20 +153,21 @@ fn a_tunnel_of_an_address_that_is_denied_ends() {
 #[test]
 fn a_bad_line_of_the_deny_file_is_logged_with_its_number_and_the_last_list_holds() {
     let api = Api::start();
-    let config = format!(
-        "upstream = \"http://{}\"\n[gate]\ndeny_file = \"deny\"\n[log]\nformat = \"json\"\n",
-        api.address()
-    );
-    let pogo = Program::start(&config, &[("deny", "127.0.0.1\n")], None);
+    let pogo = Launch {
+        configuration: "[gate]\ndeny_file = \"deny\"",
+        files: &[("deny", "127.0.0.1\n")],
+        ..Launch::default()
+    };
+    let pogo = pogo.before(api.address());
     answer(pogo.connect(), GET).assert_problem(403);
     std::fs::write(pogo.folder().join("deny"), "# nobody\n10.0.0.0/8\n10.0.0.1/8\n").unwrap();
-    let logged = pogo.logged("the deny list was not taken; the last one holds");
+    let logged = pogo.line("the deny list was not taken; the last one holds");
     assert_eq!(logged["level"], "ERROR");
     let error = logged["error"].as_str().unwrap();
     assert!(error.starts_with("line 3: \"10.0.0.1/8\""), "{error}");
     answer(pogo.connect(), GET).assert_problem(403);
     std::fs::write(pogo.folder().join("deny"), "10.0.0.0/8\n").unwrap();
-    pogo.logged("the deny list changed");
+    pogo.line("the deny list changed");
     assert_eq!(answer(pogo.connect(), GET).status(), 200);
 }
 

@@ -1,6 +1,8 @@
 //! What operators see and do, and that nobody else does.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use pogo::admin;
 use pogo::route::Rule;
@@ -43,6 +45,50 @@ fn nothing_but_probes_is_served_without_the_token() {
     }
     let answer = ask("POST /publish", "Content-Type: application/json\r\nContent-Length: 0\r\n");
     assert_eq!(answer.status(), 401);
+}
+
+/// An operator's listener that waits for nobody long.
+fn impatient(upstream: &Upstream) -> Pogo {
+    Pogo::with(upstream, |options| {
+        Operator::admit(options);
+        let (head, request, connection) = (1000, 300, 300);
+        let [head, request, connection] = [head, request, connection].map(Duration::from_millis);
+        if let Some(admin) = &mut options.admin {
+            admin.patience = admin::Patience { head, request, connection };
+        }
+    })
+}
+
+#[test]
+fn an_operator_who_begins_and_does_not_go_on_is_let_go() {
+    let upstream = Upstream::start();
+    let pogo = impatient(&upstream);
+    for begun in ["", "GET /healthz HTTP/1.1\r\nHost: local"] {
+        let mut wire = Wire::connect(pogo.admin());
+        wire.send(begun);
+        wire.assert_closed();
+    }
+    let mut wire = Wire::connect(pogo.admin());
+    wire.send(format!(
+        "POST /publish HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{{",
+        Operator::token()
+    ));
+    assert_eq!(wire.message().status(), 503);
+}
+
+#[test]
+fn an_operator_who_takes_no_answers_holds_no_place_for_ever() {
+    const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let upstream = Upstream::start();
+    let pogo = impatient(&upstream);
+    let mut wire = Wire::connect(pogo.admin());
+    let refused = loop {
+        if let Err(error) = wire.try_send(GET) {
+            break error.kind();
+        }
+    };
+    assert!(matches!(refused, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{refused}");
 }
 
 #[test]

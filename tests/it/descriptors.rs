@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::harness::{Api, Program, Wire};
+use crate::harness::{Api, Launch, Wire};
 
 const GET: &str = "GET /posts HTTP/1.1\r\nHost: api\r\n\r\n";
 const DESCRIPTORS: u32 = 40;
@@ -12,20 +12,19 @@ const DESCRIPTORS: u32 = 40;
 #[test]
 fn a_process_without_descriptors_waits_for_some_and_then_goes_on() {
     let api = Api::start();
-    let config =
-        format!("upstream = \"http://{}\"\nworkers = 1\n[log]\nformat = \"json\"\n", api.address());
-    let pogo = Program::start(&config, &[], Some(DESCRIPTORS));
+    let pogo = Launch { workers: 1, descriptors: Some(DESCRIPTORS), ..Launch::default() };
+    let pogo = pogo.before(api.address());
     // One that was there before is served all the while.
     let mut early = pogo.connect();
     early.send(GET);
     assert_eq!(early.message().status(), 200);
     let mut crowd: Vec<Wire> = (0..DESCRIPTORS).map(|_| pogo.connect()).collect();
-    let logged = pogo.logged("cannot accept connections");
+    let logged = pogo.line("cannot accept connections");
     assert_eq!(logged["level"], "ERROR");
     let (began, ticks) = (Instant::now(), pogo.ticks());
     const TRIES: u32 = 10;
     for _ in 0..TRIES {
-        pogo.logged("cannot accept connections");
+        pogo.line("cannot accept connections");
         early.send(GET);
         assert_eq!(early.message().status(), 200);
     }
@@ -39,7 +38,5 @@ fn a_process_without_descriptors_waits_for_some_and_then_goes_on() {
     drop(crowd);
     waiting.send(GET);
     assert_eq!(waiting.message().status(), 200);
-    let mut late = pogo.connect();
-    late.send(GET);
-    assert_eq!(late.message().status(), 200);
+    assert_eq!(pogo.ask("GET", "/posts", "").message().status(), 200);
 }

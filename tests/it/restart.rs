@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::harness::{Api, PATIENCE, Process, Wire};
+use crate::harness::{Api, Launch, PATIENCE, Wire};
 
 /// Clients that open a connection for each request, one after the other, and take no refusal.
 struct Load {
@@ -59,16 +59,17 @@ fn no_connection_is_refused_while_the_program_is_restarted_on_an_inherited_liste
     api.put("/posts/1", json!({"n": 1}));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let mut present = Process::start_on(&listener, api.address(), &[]);
+    let launch = Launch { listener: Some(&listener), ..Launch::default() };
+    let mut present = launch.before(api.address());
     assert_eq!(present.address(), address);
     let load = Load::on(address);
     for _ in 0..3 {
         load.go_on(50);
-        present.terminate();
+        present.signal("-TERM");
         let (log, code) = present.ended();
         assert_eq!(code, Some(0), "{log:?}");
         // Whoever connects now waits in the kernel's queue for the next one.
-        present = Process::start_on(&listener, api.address(), &[]);
+        present = launch.before(api.address());
     }
     load.go_on(50);
     load.end();
@@ -82,15 +83,16 @@ fn the_service_manager_is_told_when_the_program_is_ready_and_when_it_stops() {
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap())];
-    let program = Process::start_on(&listener, api.address(), &variables);
+    let variables = [("NOTIFY_SOCKET", &*path)];
+    let launch = Launch { listener: Some(&listener), variables: &variables, ..Launch::default() };
+    let program = launch.before(api.address());
     let told = || {
         let mut bytes = [0; 256];
         let count = manager.recv(&mut bytes).unwrap();
         String::from_utf8_lossy(&bytes[..count]).trim().to_owned()
     };
     assert_eq!(told(), "READY=1");
-    program.terminate();
+    program.signal("-TERM");
     assert_eq!(told(), "STOPPING=1");
     std::fs::remove_file(&path).unwrap();
 }

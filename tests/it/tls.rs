@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::harness::{
-    Api, Authority, Http2, PATIENCE, Pogo, Private, Program, Socket, Upstream, Wire, frame, reach,
+    Api, Authority, Http2, Launch, PATIENCE, Pogo, Private, Process, Socket, Upstream, Wire, frame,
+    reach,
 };
 
 /// A Pogo that speaks TLS, and where it is reached in the clear through somebody who does too.
@@ -270,16 +272,16 @@ fn http_in_the_clear_is_answered_and_goes_nowhere() {
 fn a_failed_handshake_is_one_line_that_only_debugging_shows() {
     let authority = Authority::new();
     let pair = authority.issue("pogo", "localhost");
-    let config = format!(
-        "upstream = \"http://127.0.0.1:1\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n\
-         [tls]\ncertificate = {:?}\nkey = {:?}\n",
+    let configuration = format!(
+        "level = \"debug\"\n[tls]\ncertificate = {:?}\nkey = {:?}\n",
         pair.certificate, pair.key
     );
-    let program = Program::start(&config, &[], None);
+    let launch = Launch { configuration: &configuration, ..Launch::default() };
+    let program = launch.before_url("http://127.0.0.1:1");
     let mut wire = program.connect();
     wire.send("\x16\x03\x01\0\x05hello");
     wire.rest();
-    let line = program.logged("connection ended");
+    let line = program.line("connection ended");
     assert_eq!(line["level"], "DEBUG");
     let error = line["error"].as_str().unwrap();
     assert!(error.starts_with("the TLS handshake failed: "), "{error}");
@@ -400,9 +402,10 @@ fn the_api_is_spoken_to_over_tls_and_has_to_prove_itself() {
 }
 
 /// A Pogo whose API is at `port` over TLS, on a machine that trusts `authority`.
-fn on_a_machine_that_trusts(authority: &Authority, port: u16) -> Program {
-    let config = format!("upstream = \"https://localhost:{port}\"\n[log]\nformat = \"json\"\n");
-    Program::start_with(&config, &[], None, &[("SSL_CERT_FILE", &authority.ca_file())])
+fn on_a_machine_that_trusts(authority: &Authority, port: u16) -> Process {
+    let variables: [(_, &Path); 1] = [("SSL_CERT_FILE", &authority.ca_file())];
+    Launch { variables: &variables, ..Launch::default() }
+        .before_url(&format!("https://localhost:{port}"))
 }
 
 #[test]
@@ -417,7 +420,7 @@ fn who_this_machine_trusts_is_trusted_and_nobody_else() {
     let mut client = pogo.connect();
     client.send(GET);
     client.message().assert_problem(502);
-    let cause = pogo.logged("request failed")["cause"].clone();
+    let cause = pogo.line("request failed")["cause"].clone();
     assert!(cause.as_str().unwrap().starts_with("invalid peer certificate: "), "{cause}");
     assert_eq!(api.seen("GET").len(), 1);
 }

@@ -1,0 +1,96 @@
+//! What a view shows, what a fetch brought, and what the members are told.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use serde_json::value::RawValue;
+
+use crate::audience::Vary;
+use crate::protocol::Problem;
+
+/// What a view shows.
+#[derive(Debug)]
+pub struct State {
+    pub version: Arc<str>,
+    pub content: Content,
+    pub etag: Option<HeaderValue>,
+    pub last_modified: Option<HeaderValue>,
+    /// What the answer depends on besides the audience's own fields.
+    pub vary: Vary,
+    /// What the API says it is in.
+    pub groups: Vec<Arc<str>>,
+    /// The `update` (or `delete`) frame, without and with `version`: encoded once, by whoever
+    /// needs it first, and shared by every member on every worker.
+    pub frames: [OnceLock<Bytes>; 2],
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Content {
+    /// JSON text.
+    Data(Data),
+    /// 404 or 410.
+    Absent,
+    /// Something changed; the client fetches for itself.
+    Unseen,
+}
+
+/// JSON text, known to be valid. Equal when its bytes are.
+#[derive(Debug)]
+pub struct Data(pub Box<RawValue>);
+
+impl PartialEq for Data {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for Data {}
+
+impl State {
+    pub fn new(version: Arc<str>, content: Content) -> Self {
+        Self {
+            version,
+            content,
+            etag: None,
+            last_modified: None,
+            vary: Vary::default(),
+            groups: Vec::new(),
+            frames: Default::default(),
+        }
+    }
+
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.content == other.content && self.content != Content::Unseen
+    }
+}
+
+/// What a fetch brought.
+#[derive(Debug)]
+pub enum Answer {
+    State(State),
+    NotModified,
+    /// 401 or 403.
+    Refused(Problem),
+    /// 405 or 501 to a GET.
+    NotBindable(Problem),
+    /// Anything that says nothing about the resource: 5xx, time-out, other 4xx.
+    Failed(Problem),
+}
+
+/// What those who are bound are to be told.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// Members hold this; the waiting are answered with it.
+    Live { state: Arc<State>, stale: bool },
+    /// The waiting are refused; members keep what they hold.
+    Failed(Arc<Problem>),
+    /// The view is over for everybody.
+    Ended(End),
+}
+
+#[derive(Debug, Clone)]
+pub enum End {
+    Refused(Arc<Problem>),
+    NotBindable(Arc<Problem>),
+}
