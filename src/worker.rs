@@ -36,7 +36,6 @@ use crate::route::Routes;
 use crate::server::Options;
 use crate::session::orders::Order;
 use crate::session::{self, Sessions};
-use crate::spelling::Spellings;
 use crate::tls::Identity;
 use crate::upstream::{Secure, Upstream};
 
@@ -78,9 +77,9 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// A worker's way to the upstream.
-    fn upstream(&self, spellings: Rc<Spellings>) -> Upstream {
+    fn upstream(&self) -> Upstream {
         let (options, secure) = (self.options.upstream.clone(), self.secure.clone());
-        Upstream::new(options, secure, self.workers, spellings)
+        Upstream::new(options, secure, self.workers)
     }
 }
 
@@ -173,8 +172,7 @@ impl Worker {
     fn new(number: usize, shared: Arc<Shared>) -> Rc<Self> {
         let options = &shared.options;
         let (tasks, callers) = (TaskTracker::new(), Callers::default());
-        let spellings = Rc::new(Spellings::default());
-        let upstream = Rc::new(shared.upstream(Rc::clone(&spellings)));
+        let upstream = Rc::new(shared.upstream());
         let via = options.gateway.via.as_deref().and_then(Via::new);
         let hub = Hub::new(
             number,
@@ -218,7 +216,6 @@ impl Worker {
             exchange,
             sessions: Rc::clone(&sessions),
             access: Rc::clone(&access),
-            spellings,
             tasks: tasks.clone(),
             callers: callers.clone(),
         };
