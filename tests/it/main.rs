@@ -20,6 +20,7 @@ mod closing;
 mod deploy;
 mod descriptors;
 mod differential;
+mod differential_http2;
 mod drain;
 mod endings;
 mod errors;

@@ -9,8 +9,10 @@ mod http2;
 mod operator;
 mod pogo;
 mod process;
+mod recorder;
 pub mod reference;
 mod socket;
+pub mod streams;
 mod upstream;
 mod wire;
 
@@ -21,6 +23,7 @@ pub use http2::Http2;
 pub use operator::Operator;
 pub use pogo::Pogo;
 pub use process::{Launch, Process};
+pub use recorder::Recorder;
 pub use socket::{Socket, frame};
 pub use upstream::{Nowhere, Upstream};
 pub use wire::{Message, Wire};
