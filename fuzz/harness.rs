@@ -18,9 +18,7 @@ use pogo::uri::{MAX_URI, PathKey};
 use serde_json::value::RawValue;
 
 #[path = "harness/proxy.rs"]
-mod header;
-
-pub use header::proxy;
+pub mod proxy;
 
 /// A message is read or refused, and its `id` can be echoed as it stands.
 pub fn protocol(data: &[u8]) {

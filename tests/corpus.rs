@@ -52,5 +52,5 @@ fn tokens_are_good_only_with_the_right_signature() {
 
 #[test]
 fn proxy_headers_say_what_a_second_reading_says_and_are_taken_whole() {
-    replay("proxy", harness::proxy);
+    replay("proxy", harness::proxy::header);
 }

@@ -4,4 +4,4 @@
 #[allow(dead_code, reason = "each target uses one of them")]
 mod harness;
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| harness::proxy(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| harness::proxy::header(data));

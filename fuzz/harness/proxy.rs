@@ -14,7 +14,7 @@ use super::RUNTIME;
 /// however it comes, and is never waited for beyond its bound.
 ///
 /// The input is a first byte, the most bytes of one read, and what a proxy sends.
-pub fn proxy(data: &[u8]) {
+pub fn header(data: &[u8]) {
     const MOST: usize = 4096;
     let Some((piece, bytes)) = data.split_first() else { return };
     let parsed = proxy_protocol::parse(bytes);

@@ -51,6 +51,7 @@ mod restart;
 mod resting;
 mod route_rate;
 mod routes;
+mod secrets;
 mod seed;
 mod slow;
 mod smuggling;
