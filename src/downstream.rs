@@ -13,11 +13,11 @@ use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use crate::connections::Slot;
 use crate::head::{Heads, Scan};
+use crate::transport::Transport;
 
 /// How an HTTP/2 client begins (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -43,7 +43,7 @@ pub struct Patience {
 
 #[derive(Debug)]
 pub struct Downstream {
-    tcp: TokioIo<TcpStream>,
+    io: TokioIo<Transport>,
     /// Read, and not yet seen by hyper.
     ahead: Bytes,
     slot: Slot,
@@ -56,16 +56,16 @@ pub struct Downstream {
 
 impl Downstream {
     /// `ahead` is what was read already.
-    pub fn new(tcp: TcpStream, ahead: Bytes, slot: Slot, patience: Patience) -> Self {
+    pub fn new(io: Transport, ahead: Bytes, slot: Slot, patience: Patience) -> Self {
         Self {
-            tcp: TokioIo::new(tcp),
+            io: TokioIo::new(io),
             ahead,
             slot,
             heads: Arc::default(),
             rest: Arc::default(),
             scan: Scan::default(),
             silence: Silence { head: patience.head, rest: patience.rest, since: None, timer: None },
-            stall: Stall { patience: patience.untaken, timer: None },
+            stall: Stall { patience: patience.untaken, taken: 0, timer: None },
         }
     }
 
@@ -82,9 +82,9 @@ impl Downstream {
                 }
                 return Ok(Some(speaks));
             }
-            self.tcp.inner().readable().await?;
+            std::future::poll_fn(|cx| self.io.inner().poll_read_ready(cx)).await?;
             ahead.reserve(FIRST_READ);
-            match self.tcp.inner().try_read_buf(&mut ahead) {
+            match self.io.inner_mut().try_read_buf(&mut ahead) {
                 Ok(0) => return Ok(None),
                 Ok(_) => (),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
@@ -119,11 +119,16 @@ impl Downstream {
         Arc::clone(&self.rest)
     }
 
+    /// Ends the connection where no answer is under way.
+    pub fn say_goodbye(&mut self) {
+        self.io.inner_mut().say_goodbye();
+    }
+
     /// The bare socket, and what was read on it after `read_buf`.
-    pub fn into_socket(self, read_buf: Bytes) -> (TcpStream, Bytes, Slot) {
+    pub fn into_transport(self, read_buf: Bytes) -> (Transport, Bytes, Slot) {
         let ahead =
             if self.ahead.is_empty() { read_buf } else { [read_buf, self.ahead].concat().into() };
-        (self.tcp.into_inner(), ahead, self.slot)
+        (self.io.into_inner(), ahead, self.slot)
     }
 }
 
@@ -153,10 +158,10 @@ impl Read for Downstream {
             return Poll::Ready(Ok(()));
         }
         if this.heads.is_ignored() {
-            return Pin::new(&mut this.tcp).poll_read(cx, buf);
+            return Pin::new(&mut this.io).poll_read(cx, buf);
         }
         let amid = this.scan.is_amid();
-        let polled = this.scan.poll_read(this.tcp.inner_mut(), cx, buf, &this.heads);
+        let polled = this.scan.poll_read(this.io.inner_mut(), cx, buf, &this.heads);
         if polled.is_ready() {
             if !(amid && this.scan.is_amid()) {
                 this.silence.since = None;
@@ -176,8 +181,9 @@ impl Write for Downstream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.tcp).poll_write(cx, buf);
-        self.stall.judge(polled, cx)
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.stall.judge(polled, this.io.inner(), cx)
     }
 
     fn poll_write_vectored(
@@ -185,23 +191,26 @@ impl Write for Downstream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = write_at_once(&mut self.tcp, cx, bufs);
-        self.stall.judge(polled, cx)
+        let this = &mut *self;
+        let polled = write_at_once(&mut this.io, cx, bufs);
+        this.stall.judge(polled, this.io.inner(), cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.io).poll_flush(cx);
+        this.stall.judge(polled, this.io.inner(), cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.rest.is_kept_open() {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 
@@ -305,21 +314,28 @@ impl Silence {
 #[derive(Debug)]
 struct Stall {
     patience: Duration,
+    /// What it had taken when it was last waited for.
+    taken: u64,
     /// Runs while the socket is full.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stall {
-    fn judge(
+    fn judge<T>(
         &mut self,
-        polled: Poll<io::Result<usize>>,
+        polled: Poll<io::Result<T>>,
+        io: &Transport,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             if self.timer.is_some() {
                 self.timer = None;
             }
             return polled;
+        }
+        // It may take a part of what still waits.
+        if std::mem::replace(&mut self.taken, io.taken()) != self.taken {
+            self.timer = None;
         }
         let patience = self.patience;
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));

@@ -8,7 +8,7 @@ use http::header;
 use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::sections::{self, Config};
-use super::{Loaded, gate};
+use super::{Loaded, gate, tls};
 use crate::gate::auth::{self, Authenticator, Jwt, Secret};
 use crate::units::Interval;
 use crate::{admin, channel, gateway, hub, route, server, session, upstream};
@@ -25,6 +25,7 @@ impl Loaded {
             connections: config.limits.connections,
             connections_per_address: config.limits.connections_per_address,
             drain: config.timeouts.drain.0,
+            tls: tls::pair(&config, &document)?,
             gateway: gateway(&config),
             upstream: upstream(&config, &document)?,
             gate: gate::options(&config, &document)?,
@@ -54,8 +55,9 @@ fn gateway(config: &Config) -> gateway::Options {
 
 fn upstream(config: &Config, document: &Document) -> Result<upstream::Options, Fault> {
     let origin = config.upstream.as_ref().ok_or_else(|| document.no_upstream())?;
-    Ok(upstream::Options {
-        origin: origin.0.clone(),
+    let options = upstream::Options {
+        origin: origin.origin.clone(),
+        tls: None,
         connect_timeout: config.timeouts.upstream_connect.0,
         response_timeout: config.timeouts.upstream_response.0,
         idle_timeout: config.timeouts.upstream_idle.0,
@@ -63,7 +65,8 @@ fn upstream(config: &Config, document: &Document) -> Result<upstream::Options, F
         header_bytes: config.limits.header_bytes.0,
         // The upstream is trusted further than a client.
         headers: config.limits.headers.max(256),
-    })
+    };
+    tls::upstream(options, config, document)
 }
 
 /// `formats` is not passed on: the one format there is is always spoken.

@@ -15,13 +15,13 @@ use std::time::Duration;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::wire::Wire;
 use crate::body::RequestBody;
 use crate::head::Heads;
+use crate::transport::Transport;
 
 /// How many requests may wait for each connection that there may be.
 const WAITING_PER_CONNECTION: usize = 8;
@@ -183,7 +183,7 @@ pub(super) struct Broken {
 impl Live {
     pub(super) async fn handshake(
         builder: &http1::Builder,
-        stream: TcpStream,
+        stream: Transport,
     ) -> hyper::Result<Self> {
         let wire = Wire::new(stream);
         let heads = wire.heads();

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::failure::{Failure, Kind, kind};
@@ -11,6 +10,7 @@ use super::response::{Connection, Download, ResponseBody};
 use super::wire::Wire;
 use super::{Upstream, within};
 use crate::body::RequestBody;
+use crate::transport::Transport;
 
 impl Upstream {
     /// Sends a request to switch protocols, on a connection that serves nothing else.
@@ -61,12 +61,12 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// The bare socket, and what the upstream has already said on it.
-    pub async fn into_socket(self) -> std::io::Result<(TcpStream, Bytes)> {
+    pub async fn into_transport(self) -> std::io::Result<(Transport, Bytes)> {
         let upgraded: Upgraded = self.upgrade.await.map_err(std::io::Error::other)?;
         let parts = upgraded
             .downcast::<Wire>()
             .map_err(|_| std::io::Error::other("not the socket that was connected"))?;
-        Ok((parts.io.into_socket(), parts.read_buf))
+        Ok((parts.io.into_transport(), parts.read_buf))
     }
 }
 

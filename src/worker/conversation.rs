@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::Worker;
@@ -17,10 +18,21 @@ use crate::downstream::{Downstream, Patience, Speaks};
 use crate::gateway::Peer;
 use crate::proxy_protocol::{self, Source};
 use crate::streams::Streams;
+use crate::tls::Identity;
+use crate::transport::Transport;
 
 /// How long a connection that was just accepted may take to say something once a drain begins:
 /// what its client has sent is on its way, and is not to be thrown back at it.
 const LAST_WORD: Duration = Duration::from_secs(1);
+/// How TLS begins: with the type of its first record (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+/// What a client is told that does not begin so. hyper has no part in it: that no request is
+/// acted on here is plain to see.
+const SPEAK_TLS: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+    Content-Type: application/problem+json\r\nContent-Length: 99\r\n\r\n\
+    {\"type\":\"about:blank\",\"status\":400,\"code\":\"bad_request\",\"detail\":\"this port speaks TLS: use https\"}";
+/// How much of it is read: a usual request, of 4 KiB each time.
+const MOST_READS_IN_THE_CLEAR: usize = 16;
 /// A usual PROXY header and a small request, so that they cost one read.
 const PROXY_READ: usize = 1024;
 
@@ -71,24 +83,35 @@ impl Worker {
                 None => return Ok(()),
             };
         }
-        let mut stream = Downstream::new(stream, ahead.freeze(), slot, patience);
+        let (transport, ahead) = match &self.shared.identity {
+            None => (stream.into(), ahead.freeze()),
+            Some(identity) => {
+                let agreeing = secure(stream, &ahead, identity);
+                let mut agreeing = Box::pin(tokio::time::timeout(options.header_read, agreeing));
+                peer = peer.over_tls();
+                match self.until_last_word(agreeing.as_mut()).await {
+                    Some(agreed) => (agreed.map_err(|_| Ended::Silent)??, Bytes::new()),
+                    None => return Ok(()),
+                }
+            }
+        };
+        let mut stream = Downstream::new(transport, ahead, slot, patience);
         let peer = Rc::new(peer.on(&stream));
         let mut begun = false;
         loop {
-            let speaks = {
+            let heard = {
                 let first_bytes = tokio::time::timeout(options.header_read, stream.listen());
                 let mut first_bytes = std::pin::pin!(first_bytes);
-                let heard = match self.until_drain(first_bytes.as_mut()).await {
-                    Some(heard) => heard,
-                    None if begun => return Ok(()),
-                    None => match tokio::time::timeout(LAST_WORD, first_bytes).await {
-                        Ok(heard) => heard,
-                        Err(_) => return Ok(()),
-                    },
-                };
-                heard.map_err(|_| Ended::Silent)??
+                match begun {
+                    true => self.until_drain(first_bytes.as_mut()).await,
+                    false => self.until_last_word(first_bytes.as_mut()).await,
+                }
             };
-            match speaks {
+            let Some(Ok(heard)) = heard else {
+                stream.say_goodbye();
+                return heard.map_or(Ok(()), |_| Err(Ended::Silent));
+            };
+            match heard? {
                 None => return Ok(()),
                 Some(Speaks::Http2) if !begun => {
                     return Box::pin(self.speak_http2(stream, peer)).await;
@@ -116,6 +139,14 @@ impl Worker {
             ended = work => Some(ended),
             // Comes back after the runtime has looked at its sockets.
             () = tokio::task::yield_now() => None,
+        }
+    }
+
+    /// The same for what a client says first: it has a moment more to say it.
+    async fn until_last_word<F: Future>(&self, mut work: Pin<&mut F>) -> Option<F::Output> {
+        match self.until_drain(work.as_mut()).await {
+            Some(heard) => Some(heard),
+            None => tokio::time::timeout(LAST_WORD, work).await.ok(),
         }
     }
 
@@ -189,5 +220,48 @@ impl Worker {
             // What it has asked for it has been given; it need not say goodbye as well.
             () = streams.idle_for(options.request_idle) => Err(Ended::Silent),
         }
+    }
+}
+
+/// Agrees on keys with a client that has sent `ahead` so far, or tells it to.
+async fn secure(
+    mut stream: TcpStream,
+    ahead: &[u8],
+    identity: &Identity,
+) -> Result<Transport, Ended> {
+    let mut first = [0];
+    let count = match ahead.first() {
+        Some(byte) => {
+            first = [*byte];
+            1
+        }
+        None => stream.peek(&mut first).await?,
+    };
+    if count == 0 {
+        return Err(Ended::Left);
+    }
+    if first == [HANDSHAKE] {
+        return Transport::accept(stream, ahead, identity.config()).await.map_err(Ended::Handshake);
+    }
+    // Unread, what it sent would have the answer thrown away with it.
+    let mut sent = [0; 4096];
+    for _ in 0..MOST_READS_IN_THE_CLEAR {
+        if !stream.try_read(&mut sent).is_ok_and(|count| count == sent.len()) {
+            break;
+        }
+    }
+    stream.write_all(SPEAK_TLS.as_bytes()).await?;
+    stream.shutdown().await?;
+    Err(Ended::InTheClear)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SPEAK_TLS;
+
+    #[test]
+    fn what_is_said_in_the_clear_has_the_length_that_it_says() {
+        let (head, body) = SPEAK_TLS.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{}", body.len());
     }
 }
