@@ -4,8 +4,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::harness::{PATIENCE, Pogo, Upstream, Wire};
 
 fn impatient(upstream: &Upstream) -> Pogo {
@@ -97,7 +95,7 @@ fn drip(wire: Wire, little: &[u8]) -> Vec<u8> {
 /// meanwhile nobody waits for them.
 #[test]
 fn clients_that_drip_are_ended_at_the_limit_and_hold_nobody_up() {
-    const LIMIT: Duration = Duration::from_secs(2);
+    const LIMIT: Duration = Duration::from_secs(3);
     const EACH: usize = 24;
     let upstream = Upstream::start();
     let pogo = Pogo::with(&upstream, |options| {
@@ -124,23 +122,16 @@ fn clients_that_drip_are_ended_at_the_limit_and_hold_nobody_up() {
     let (mut api, _) = upstream.request();
     api.respond("first");
     assert_eq!(client.message().text(), "first");
-    let (mut asked, mut longest) = (0, Duration::ZERO);
-    let first_end = loop {
-        if let Ok(end) = ended.try_recv() {
-            break end;
-        }
-        let begin = Instant::now();
+    for _ in 0..50 {
         client.send("GET /fast HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(api.message().start, "GET /fast HTTP/1.1");
         api.respond("fast");
         assert_eq!(client.message().text(), "fast");
-        (asked, longest) = (asked + 1, longest.max(begin.elapsed()));
-    };
-    // One that had to wait for a slow one would have waited for all of its limit.
-    assert!(asked >= 100 && longest < LIMIT / 2, "{asked} answers, the slowest in {longest:?}");
-    let rest = (1..2 * EACH).map(|_| ended.recv_timeout(PATIENCE).expect("a drip ends"));
-    let (told, silent): (Vec<_>, Vec<_>) =
-        std::iter::once(first_end).chain(rest).partition(|end| end.starts_with(b"HTTP/1.1 408 "));
+    }
+    // Whoever had to wait for a slow one would have been answered after its end.
+    assert!(ended.try_recv().is_err(), "somebody waited");
+    let ends = (0..2 * EACH).map(|_| ended.recv_timeout(2 * PATIENCE).expect("a drip ends"));
+    let (told, silent): (Vec<_>, Vec<_>) = ends.partition(|end| end.starts_with(b"HTTP/1.1 408 "));
     assert_eq!(told.len(), EACH, "{silent:?}");
     assert!(silent.iter().all(Vec::is_empty), "{silent:?}");
     for slow in &mut held {
