@@ -49,3 +49,8 @@ fn frames_are_the_same_however_they_are_cut() {
 fn tokens_are_good_only_with_the_right_signature() {
     replay("jwt", harness::jwt);
 }
+
+#[test]
+fn proxy_headers_say_what_a_second_reading_says_and_are_taken_whole() {
+    replay("proxy", harness::proxy::header);
+}
