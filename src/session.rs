@@ -37,13 +37,15 @@ use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
 use crate::hub::mirror::Binding;
-use crate::protocol::{Close, Outgoing, codec};
+use crate::protocol::{Close, Format, Outgoing, codec};
 
 /// What a socket may do, and for how long.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
     /// Where Pogo's own sockets are opened; upgrades elsewhere go to the upstream.
     pub path: String,
+    /// What clients may choose by a subprotocol; with none, messages are JSON.
+    pub formats: Vec<Format>,
     /// Largest message of a client, in bytes.
     pub message_bytes: usize,
     pub bindings: usize,
@@ -63,6 +65,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             path: "/".into(),
+            formats: Format::ALL.to_vec(),
             message_bytes: 64 << 10,
             bindings: 1000,
             channels: 100,
@@ -78,6 +81,7 @@ impl Default for Options {
 /// What a socket was opened with.
 #[derive(Debug)]
 pub struct Opening {
+    pub format: Format,
     pub headers: HeaderMap,
     pub client: ClientAddress,
     pub host: String,
@@ -232,7 +236,12 @@ impl Session {
                 }
                 // Only the peer's close frame is waited for.
                 Ok(Some(_)) if self.closing.get().is_some() => {}
-                Ok(Some(Received::Text(text))) => self.handle(&text),
+                Ok(Some(Received::Text(text))) => {
+                    self.handle(codec::decode(&text, self.outbox.format));
+                }
+                Ok(Some(Received::Binary(bytes))) => {
+                    self.handle(codec::decode_binary(&bytes, self.outbox.format));
+                }
                 Ok(Some(Received::Ping(payload))) => self.push(codec::pong(&payload)),
                 Ok(Some(Received::Pong)) => {}
                 Err(close) => {
@@ -302,7 +311,7 @@ impl Session {
     }
 
     fn send(&self, message: &Outgoing<'_>) {
-        self.push(codec::encode(message));
+        self.push(codec::encode(message, self.outbox.format));
     }
 
     fn push(&self, frame: Bytes) {
