@@ -90,4 +90,16 @@ mod tests {
             assert_eq!(Key::of_short(key.name()), None);
         }
     }
+
+    #[test]
+    fn the_document_has_the_same_table() {
+        let page = include_str!("../../docs/protocol.md");
+        let table = page.split("### Compact keys").nth(1).unwrap().split("```").next().unwrap();
+        let rows = table.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, Key::ALL.len());
+        for key in Key::ALL {
+            let row = format!("| `{}` | `{}` |", key.name(), key.short());
+            assert!(table.contains(&row), "{row}");
+        }
+    }
 }

@@ -21,13 +21,19 @@ pub fn in_every_format(test: impl Fn()) {
     SPOKEN.set(None);
 }
 
-/// What sockets choose if the test does not say.
+/// What sockets choose if the test does not say: for a run of all tests in one format, what
+/// `POGO_TEST_FORMAT` names.
 pub fn spoken() -> Option<Format> {
-    SPOKEN.get()
+    static OF_ALL: LazyLock<Option<Format>> = LazyLock::new(|| {
+        let name = std::env::var("POGO_TEST_FORMAT").ok()?;
+        let format = Format::ALL.into_iter().find(|format| format.subprotocol() == name);
+        Some(format.expect("a subprotocol"))
+    });
+    SPOKEN.get().or(*OF_ALL)
 }
 
 /// The table in `docs/protocol.md`: keys in full, and in one character.
-pub static KEYS: LazyLock<BTreeMap<&str, &str>> = LazyLock::new(|| {
+static KEYS: LazyLock<BTreeMap<&str, &str>> = LazyLock::new(|| {
     let page = include_str!("../../../docs/protocol.md");
     let table = page.split("### Compact keys").nth(1).expect("the section of compact keys");
     let row = |line: &'static str| {
