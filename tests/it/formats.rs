@@ -5,7 +5,7 @@ use pogo::protocol::Format;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Api, Pogo, Reply, Socket};
+use crate::harness::{Api, Operator, Pogo, Reply, Socket};
 
 const BINARY: u8 = 0x82;
 const TEXT: u8 = 0x81;
@@ -104,7 +104,7 @@ fn messages_in_binary_frames_have_the_same_limits_and_come_in_pieces() {
     assert_eq!(socket.receive(), json!({"id": 2, "status": "ok"}));
     message.push(b'x');
     socket.send_frame(BINARY, &message);
-    assert_eq!(socket.closed().0, 1009);
+    assert_eq!(socket.close_frame().0, 1009);
 }
 
 #[test]
@@ -256,11 +256,16 @@ fn binary_for_an_api_that_speaks_json_is_refused_and_nothing_is_sent() {
 
 #[test]
 fn operators_and_clients_publish_to_every_format() {
-    let (_api, pogo) = start();
+    let api = Api::start();
+    let pogo = Pogo::at(&api.address().to_string(), Operator::admit);
     let mut sockets = everyone(&pogo);
     sockets.iter_mut().for_each(subscribe);
     let data = json!({"id": 1, "i": 2, "data": {"d": 9_007_199_254_740_993_u64}});
     let event = json!({"event": "hello", "channel": "c", "data": data});
+    Operator::of(&pogo).must("POST", "/publish", Some(&event));
+    for socket in &mut sockets {
+        assert_eq!(socket.event(), event, "{:?}", socket.format());
+    }
     for sender in 0..sockets.len() {
         sockets[sender].must(event.clone());
         for (_, socket) in sockets.iter_mut().enumerate().filter(|(other, _)| *other != sender) {

@@ -9,16 +9,21 @@ use serde_json::Value;
 use tokio_tungstenite::tungstenite::Message;
 
 thread_local! {
-    static SPOKEN: Cell<Option<Format>> = const { Cell::new(None) };
+    static SPOKEN: Cell<Option<Option<Format>>> = const { Cell::new(None) };
 }
 
 /// Runs a test once with each format chosen by all sockets that it opens, and once with none.
 pub fn in_every_format(test: impl Fn()) {
     for format in Format::ALL.map(Some).into_iter().chain([None]) {
-        SPOKEN.set(format);
+        SPOKEN.set(Some(format));
         test();
     }
     SPOKEN.set(None);
+}
+
+/// For a test that makes its frames by hand, or looks at the very text: its sockets choose nothing.
+pub fn in_plain_json() {
+    SPOKEN.set(Some(None));
 }
 
 /// What sockets choose if the test does not say: for a run of all tests in one format, what
@@ -29,7 +34,7 @@ pub fn spoken() -> Option<Format> {
         let format = Format::ALL.into_iter().find(|format| format.subprotocol() == name);
         Some(format.expect("a subprotocol"))
     });
-    SPOKEN.get().or(*OF_ALL)
+    SPOKEN.get().unwrap_or(*OF_ALL)
 }
 
 /// The table in `docs/protocol.md`: keys in full, and in one character.

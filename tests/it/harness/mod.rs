@@ -18,7 +18,7 @@ mod wire;
 use std::time::Duration;
 
 pub use api::{Api, Reply, Seen};
-pub use format::in_every_format;
+pub use format::{in_every_format, in_plain_json};
 pub use http2::Http2;
 pub use operator::Operator;
 pub use pogo::Pogo;
