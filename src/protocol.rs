@@ -3,8 +3,7 @@
 pub mod codec;
 mod format;
 mod keys;
-#[doc(hidden)] // Public for the benchmark alone.
-pub mod msgpack;
+mod msgpack;
 
 use std::borrow::Cow;
 

@@ -299,7 +299,7 @@ fn contradictions_are_told_with_both_sides() {
         ),
         (
             "[websocket]\nformats = [\"json\", \"bson\"]",
-            "3: websocket.formats: found \"bson\", expected \"json\", \"json.compact\", \"msgpack\" or \"msgpack.compact\"",
+            "3: websocket.formats: found \"bson\", expected \"json\" or \"json.compact\" or \"msgpack\" or \"msgpack.compact\"",
         ),
         (
             "[websocket]\nformats = []",

@@ -8,7 +8,7 @@
 //! beyond a double.)
 
 pub(super) mod read;
-pub mod write;
+pub(super) mod write;
 
 #[cfg(test)]
 pub(crate) mod tests {

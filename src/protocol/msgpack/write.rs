@@ -5,7 +5,7 @@ fn length(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-pub fn unsigned(out: &mut Vec<u8>, number: u64) {
+pub(in crate::protocol) fn unsigned(out: &mut Vec<u8>, number: u64) {
     if number < 0x80 {
         out.push(number as u8);
     } else if let Ok(number) = u8::try_from(number) {
@@ -22,7 +22,7 @@ pub fn unsigned(out: &mut Vec<u8>, number: u64) {
     }
 }
 
-pub fn signed(out: &mut Vec<u8>, number: i64) {
+pub(in crate::protocol) fn signed(out: &mut Vec<u8>, number: i64) {
     if let Ok(number) = u64::try_from(number) {
         unsigned(out, number);
     } else if number >= -32 {
@@ -43,12 +43,12 @@ pub fn signed(out: &mut Vec<u8>, number: i64) {
 }
 
 /// Always in 64 bits, so that readers that have two types of floats have one for all of ours.
-pub fn float(out: &mut Vec<u8>, number: f64) {
+pub(in crate::protocol) fn float(out: &mut Vec<u8>, number: f64) {
     out.push(0xcb);
     out.extend(number.to_be_bytes());
 }
 
-pub fn text(out: &mut Vec<u8>, text: &str) {
+pub(in crate::protocol) fn text(out: &mut Vec<u8>, text: &str) {
     let count = length(text.len());
     if count < 32 {
         out.push(0xa0 | count as u8);
@@ -65,7 +65,7 @@ pub fn text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// The head of a map of so few pairs that it takes one byte.
-pub fn short_map(out: &mut Vec<u8>, pairs: u8) {
+pub(in crate::protocol) fn short_map(out: &mut Vec<u8>, pairs: u8) {
     debug_assert!(pairs <= SHORT);
     out.push(0x80 | pairs);
 }
@@ -100,7 +100,7 @@ impl Wide {
 ///
 /// Numbers without fraction and exponent are integers as far as 64 bits go; all others, and `-0`,
 /// are floats. Half a surrogate pair becomes U+FFFD, because a str is UTF-8.
-pub fn json(out: &mut Vec<u8>, json: &str) {
+pub(in crate::protocol) fn json(out: &mut Vec<u8>, json: &str) {
     let bytes = json.as_bytes();
     let mut open: Vec<Open> = Vec::new();
     let mut wide: Vec<Wide> = Vec::new();
