@@ -13,6 +13,7 @@ mod fault;
 mod gate;
 mod options;
 mod sections;
+mod tls;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -162,6 +163,7 @@ mod tests {
         let mut shipped = read(&uncommented(false)).unwrap();
         assert_eq!(shipped.upstream.take().unwrap().to_string(), "http://127.0.0.1:3000");
         assert_eq!(shipped.auth.jwt.take(), Some(Jwt::default()));
+        assert_eq!(shipped.tls.take(), Some(tls::Tls::default()));
         assert_eq!(shipped.admin.take(), Some(Admin::default()));
         let route: Route = shipped.routes.pop().unwrap();
         assert_eq!(shipped, Config::default());

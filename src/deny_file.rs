@@ -1,22 +1,16 @@
 //! The deny list in a file: read at the start, and again when it changes.
 //!
-//! A change is taken when the file has been the same at two looks, so that one that is still being
-//! written is not taken for less than it will be. A file that cannot be read, or has a line that
-//! is no address, changes nothing: what was denied before stays denied.
+//! A file that cannot be read, or has a line that is no address, changes nothing: what was denied
+//! before stays denied.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-use tokio_util::sync::CancellationToken;
 
 use crate::gate::Gate;
 use crate::gate::address::{AddressSet, BadLine, parse_list};
+use crate::watched::Watched;
 
-/// How often the file is looked at.
-const LOOK: Duration = Duration::from_millis(250);
 /// The largest file: a million addresses with a comment each.
 const MOST_BYTES: u64 = 64 << 20;
 
@@ -51,70 +45,29 @@ pub fn read(path: &Path) -> Result<AddressSet, Unusable> {
     parse_list(&text).map_err(Unusable::BadLine)
 }
 
-/// What tells one content of a file from another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    modified: Option<SystemTime>,
-    length: u64,
-    /// A file that was put in its place is another.
-    #[cfg(unix)]
-    inode: u64,
-}
-
-impl Stamp {
-    /// None when there is no file.
-    fn of(path: &Path) -> Option<Self> {
-        std::fs::metadata(path).ok().map(|metadata| Self::new(&metadata))
-    }
-
-    fn new(metadata: &Metadata) -> Self {
-        Self {
-            modified: metadata.modified().ok(),
-            length: metadata.len(),
-            #[cfg(unix)]
-            inode: std::os::unix::fs::MetadataExt::ino(metadata),
-        }
-    }
-}
-
 /// A deny file, and what was seen of it.
 #[derive(Debug)]
 pub struct DenyFile {
     path: PathBuf,
-    /// What was read, or was refused.
-    taken: Option<Stamp>,
-    seen: Option<Stamp>,
+    watched: Watched,
 }
 
 impl DenyFile {
     /// Reads the list into the gate. Blocks.
     pub fn open(path: PathBuf, gate: &Gate) -> Result<Self, Unusable> {
-        let stamp = Stamp::of(&path);
+        let watched = Watched::new(vec![path.clone()]);
         gate.deny_also(read(&path)?);
-        Ok(Self { path, taken: stamp.clone(), seen: stamp })
+        Ok(Self { path, watched })
     }
 
-    /// Keeps the gate's list as the file says, until `stop`. Blocks its thread while it reads.
-    pub async fn follow(mut self, gate: Arc<Gate>, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => self.look(&gate),
-            }
-        }
-    }
-
-    fn look(&mut self, gate: &Gate) {
-        let now = Stamp::of(&self.path);
-        let settled = now == self.seen;
-        self.seen = now.clone();
-        if !settled || now == self.taken {
+    /// Looks whether the file has changed, and if so, has the gate's list be as it says. Blocks.
+    pub fn look(&mut self, gate: &Gate) {
+        if !self.watched.have_changed() {
             return;
         }
         let path = self.path.display();
         match read(&self.path) {
-            // Changed while it was read: the next look will tell.
-            Ok(_) if Stamp::of(&self.path) != now => return,
+            Ok(_) if !self.watched.are_still_so() => return,
             Ok(networks) => {
                 gate.deny_also(networks);
                 tracing::info!(%path, "the deny list changed");
@@ -123,7 +76,7 @@ impl DenyFile {
                 tracing::error!(%path, %error, "the deny list was not taken; the last one holds");
             }
         }
-        self.taken = now;
+        self.watched.take();
     }
 }
 

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::answer::Answer;
 use self::notes::{Notes, log, over_rate, shut_out};
-use self::tunnel::{socket, tunnel};
+use self::tunnel::{bare, tunnel};
 use crate::access::Access;
 use crate::body::Limits;
 use crate::callers::Callers;
@@ -93,6 +93,11 @@ impl Peer {
     /// The same, whose headers are not believed: a proxy that does not say for whom it forwards.
     pub(crate) fn untrusted(self) -> Self {
         Self { trusted: false, ..self }
+    }
+
+    /// The same over TLS.
+    pub(crate) fn over_tls(self) -> Self {
+        Self { address: self.address.over_tls(), ..self }
     }
 
     pub(crate) fn is_trusted(&self) -> bool {
@@ -342,7 +347,7 @@ impl Gateway {
         let headers = request.into_parts().0.headers;
         let (gateway, client) = (Rc::clone(self), client.clone());
         self.tasks.spawn_local(async move {
-            match socket(upgrade).await {
+            match bare(upgrade).await {
                 Ok((stream, read_ahead, slot)) => {
                     let opening = Opening { format, headers, client, host, slot };
                     gateway.sessions.open(stream, read_ahead, opening);

@@ -21,6 +21,7 @@
 
 pub mod access;
 pub mod admin;
+mod alarm;
 pub mod audience;
 pub mod body;
 pub mod callers;
@@ -46,9 +47,12 @@ pub mod server;
 pub mod session;
 pub mod spelling;
 pub mod streams;
+pub mod tls;
 pub mod trace;
+pub mod transport;
 pub mod units;
 pub mod upstream;
 pub mod uri;
 pub mod view;
+pub mod watched;
 mod worker;

@@ -176,6 +176,7 @@ fn start_log(log: Log) {
 async fn until_signalled(options: Options) -> Result<ExitCode, String> {
     let mut signals = Signals::listen().map_err(|error| format!("cannot take signals: {error}"))?;
     let (listen, upstream) = (options.listen, options.upstream.origin.clone());
+    let (tls, upstream_tls) = (options.tls.is_some(), options.upstream.tls.is_some());
     let inherited = inherited()?;
     let server = Server::start_on(options, &inherited)
         // What is about something else says what.
@@ -183,7 +184,7 @@ async fn until_signalled(options: Options) -> Result<ExitCode, String> {
             Some(told) => format!("cannot start: {told}"),
             None => format!("cannot listen on {listen}: {error}"),
         })?;
-    tracing::info!(address = %server.address(), %upstream, "listening");
+    tracing::info!(address = %server.address(), tls, %upstream, upstream_tls, "listening");
     if let Some(address) = server.admin() {
         tracing::info!(%address, "operators are listened to");
     }

@@ -1,5 +1,6 @@
 //! The workers: started together, drained together.
 
+use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
@@ -21,8 +22,11 @@ use crate::hub::mail::Mailbox;
 use crate::metrics;
 use crate::route::{Routes, Rule};
 use crate::session::orders;
+use crate::tls::Identity;
+use crate::upstream::Secure;
+use crate::watched::LOOK;
 use crate::worker::{self, Shared};
-use crate::{admin, channel, gateway, hub, session, upstream};
+use crate::{admin, channel, gateway, hub, session, tls, upstream};
 
 /// Connections that the kernel keeps for a worker that is busy.
 const BACKLOG: i32 = 1024;
@@ -40,6 +44,8 @@ pub struct Options {
     pub connections_per_address: usize,
     /// How long a drain waits for what is under way.
     pub drain: Duration,
+    /// What clients are shown; none speaks to them in the clear.
+    pub tls: Option<tls::Pair>,
     pub gateway: gateway::Options,
     pub upstream: upstream::Options,
     pub gate: gate::Options,
@@ -60,6 +66,7 @@ impl Default for Options {
             connections: 16_384,
             connections_per_address: 0,
             drain: Duration::from_secs(30),
+            tls: None,
             gateway: gateway::Options::default(),
             upstream: upstream::Options::default(),
             gate: gate::Options::default(),
@@ -81,7 +88,7 @@ pub struct Server {
     stop: CancellationToken,
     gate: Arc<Gate>,
     workers: Vec<JoinHandle<io::Result<()>>>,
-    /// Of the deny file.
+    /// Of the files that may change.
     follower: Option<JoinHandle<io::Result<()>>>,
     /// Outlives the workers, so that probes are answered while they drain.
     admin: Option<Admin>,
@@ -108,7 +115,10 @@ impl Server {
         let (orders, ordered) = (0..workers.get())
             .map(|_| mpsc::channel(orders::MAX_ORDERS))
             .unzip::<_, _, Vec<_>, Vec<_>>();
-        let shared = share(options, workers.get())?;
+        let certificate = options.tls.clone().map(tls::Follower::open).transpose();
+        let certificate = certificate.map_err(invalid)?;
+        let identity = certificate.as_ref().map(tls::Follower::identity);
+        let shared = share(options, identity, workers.get())?;
         let gate = Arc::clone(&shared.gate);
         let deny_file = deny_file(&shared.options, &gate)?;
         let admin = match &shared.options.admin {
@@ -116,8 +126,10 @@ impl Server {
             None => None,
         };
         let (drain, stop) = (shared.drain.clone(), shared.stop.clone());
-        let follower = deny_file.map(|file| follow(file, Arc::clone(&gate), stop.clone()));
-        let follower = follower.transpose()?;
+        let follower = match (deny_file, certificate) {
+            (None, None) => None,
+            files => Some(follow(files, Arc::clone(&gate), stop.clone())?),
+        };
         let mut server = Self { address, drain, stop, gate, workers: Vec::new(), follower, admin };
         let parts = listeners.into_iter().zip(ordered);
         for (number, (listener, orders)) in parts.enumerate() {
@@ -164,7 +176,7 @@ impl Server {
         }
         self.stop.cancel();
         if let Some(follower) = self.follower.take() {
-            let failed = |_| Err(io::Error::other("the follower of the deny file panicked"));
+            let failed = |_| Err(io::Error::other("the follower of files panicked"));
             result = result.and(follower.join().unwrap_or_else(failed));
         }
         result
@@ -180,12 +192,19 @@ impl Drop for Server {
     }
 }
 
+fn invalid(error: impl Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, error.to_string())
+}
+
 /// What all workers have in common.
-fn share(options: Options, workers: usize) -> io::Result<Arc<Shared>> {
-    let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidInput, error);
-    let gate = Gate::new(&options.gate).map_err(|error| invalid(error.to_string()))?;
-    let authenticator =
-        Authenticator::new(&options.auth).map_err(|error| invalid(error.to_string()))?;
+fn share(
+    options: Options,
+    identity: Option<Arc<Identity>>,
+    workers: usize,
+) -> io::Result<Arc<Shared>> {
+    let gate = Gate::new(&options.gate).map_err(invalid)?;
+    let authenticator = Authenticator::new(&options.auth).map_err(invalid)?;
+    let secure = Secure::new(&options.upstream).map_err(invalid)?;
     let routes = Routes::new(options.routes.clone())
         .map_err(|(number, error)| invalid(format!("route {}: {error}", number + 1)))?;
     let patterns = options.routes.iter().map(|rule| rule.path.clone());
@@ -200,6 +219,8 @@ fn share(options: Options, workers: usize) -> io::Result<Arc<Shared>> {
         mail: (0..workers).map(|_| Mailbox::default()).collect(),
         connections: Connections::new(options.connections, options.connections_per_address),
         metrics,
+        identity,
+        secure,
         drain: CancellationToken::new(),
         stop: CancellationToken::new(),
         options,
@@ -247,15 +268,31 @@ fn deny_file(options: &Options, gate: &Arc<Gate>) -> io::Result<Option<DenyFile>
     DenyFile::open(path.clone(), gate).map(Some).map_err(told)
 }
 
-/// Follows the deny file on a thread of its own, where a slow disk holds up no client.
+/// Follows files on a thread of its own, where a slow disk holds up no client.
 fn follow(
-    file: DenyFile,
+    (mut deny_file, mut certificate): (Option<DenyFile>, Option<tls::Follower>),
     gate: Arc<Gate>,
     stop: CancellationToken,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
-    std::thread::Builder::new().name("deny-file".into()).spawn(move || {
+    std::thread::Builder::new().name("files".into()).spawn(move || {
         let runtime = Builder::new_current_thread().enable_time().build()?;
-        runtime.block_on(file.follow(gate, stop));
+        let looks = async {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                if let Some(file) = &mut deny_file {
+                    file.look(&gate);
+                }
+                if let Some(certificate) = &mut certificate {
+                    certificate.look();
+                }
+            }
+        };
+        runtime.block_on(async {
+            tokio::select! {
+                () = stop.cancelled() => (),
+                () = looks => (),
+            }
+        });
         Ok(())
     })
 }

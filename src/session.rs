@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use self::calls::Calls;
@@ -38,6 +37,7 @@ use crate::connections::Slot;
 use crate::headers::ClientAddress;
 use crate::hub::mirror::Binding;
 use crate::protocol::{Close, Format, Outgoing, codec};
+use crate::transport::Transport;
 
 /// What a socket may do, and for how long.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,9 +125,9 @@ pub(crate) struct Session {
     me: Weak<Session>,
 }
 
-/// The TCP connection and its place among all.
+/// The connection and its place among all.
 struct Connection {
-    stream: TcpStream,
+    stream: Transport,
     _slot: Slot,
 }
 
@@ -160,7 +160,9 @@ impl Session {
         // Whatever a call that still runs brings is for nobody, and binds nothing.
         self.closing.set(Some(Instant::now()));
         self.release();
-        self.connection.take();
+        if let Some(mut connection) = self.connection.take() {
+            connection.stream.say_goodbye();
+        }
         self.sessions.forget(self.id);
         self.note_end();
     }
@@ -207,8 +209,8 @@ impl Session {
 
     fn read(&self) {
         match self.sessions.with_scratch(|scratch| {
-            let connection = self.connection.borrow();
-            let Some(Connection { stream, .. }) = connection.as_ref() else { return Ok(0) };
+            let mut connection = self.connection.borrow_mut();
+            let Some(Connection { stream, .. }) = connection.as_mut() else { return Ok(0) };
             let count = stream.try_read(scratch)?;
             self.frames.borrow_mut().push(&scratch[..count]);
             Ok(count)
@@ -333,11 +335,11 @@ impl Session {
 
     fn flush(&self) {
         self.outbox.owed.set(false);
-        match self.connection.borrow().as_ref() {
-            Some(Connection { stream, .. }) if self.outbox.flush(stream).is_ok() => {
+        match self.connection.borrow_mut().as_mut().map(|it| self.outbox.flush(&mut it.stream)) {
+            Some(Ok(())) => {
                 self.sessions.services.hub.metrics().states.add(self.outbox.shown.take());
             }
-            Some(_) => self.over.set(true),
+            Some(Err(_)) => self.over.set(true),
             None => return,
         }
         if self.outbox.blocked.get() || self.over.get() {

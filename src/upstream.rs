@@ -4,12 +4,14 @@ mod count;
 mod failure;
 mod pool;
 mod response;
+mod secure;
 mod switch;
 mod tee;
 mod wire;
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::HeaderValue;
@@ -21,15 +23,18 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::body::{Progress, RequestBody};
 use crate::head::Heads;
 use crate::headers;
 use crate::spelling::Spellings;
+use crate::transport::Transport;
 use failure::failure;
 pub use failure::{Failure, Kind};
 use pool::{Broken, Lease, Live, Permit, Pool};
 pub use response::ResponseBody;
 use response::{Connection, Download, stream};
+pub use secure::{Insecure, Secure, Tls};
 pub use switch::{Switch, Tunnel};
 pub use tee::Tee;
 
@@ -41,8 +46,10 @@ const FIELDS_FOR_NOTHING: usize = 100;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// `host:port` of the API, spoken to in plain HTTP.
+    /// `host:port` of the API.
     pub origin: Authority,
+    /// None speaks plain HTTP to it.
+    pub tls: Option<Tls>,
     pub connect_timeout: Duration,
     /// From the end of a request to the head of its answer.
     pub response_timeout: Duration,
@@ -58,6 +65,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             origin: Authority::from_static("127.0.0.1:3000"),
+            tls: None,
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(4),
@@ -72,6 +80,7 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Upstream {
     options: Options,
+    secure: Option<Secure>,
     host: HeaderValue,
     /// Takes as many fields in an answer as cost nothing; `roomy` as many as there may be.
     builder: http1::Builder,
@@ -83,8 +92,14 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// `workers` is how many share the node's connections.
-    pub fn new(options: Options, workers: usize, spellings: Rc<Spellings>) -> Self {
+    /// `workers` is how many share the node's connections, and `secure` what they make of
+    /// `options.tls`.
+    pub fn new(
+        options: Options,
+        secure: Option<Secure>,
+        workers: usize,
+        spellings: Rc<Spellings>,
+    ) -> Self {
         let mut builder = http1::Builder::new();
         builder
             .max_header_size(options.header_bytes)
@@ -100,7 +115,7 @@ impl Upstream {
         let host = HeaderValue::try_from(options.origin.as_str())
             .unwrap_or(HeaderValue::from_static("localhost"));
         let pool = Pool::new(share, options.idle_timeout);
-        Self { options, host, builder, roomy, pool, opened: Cell::new(0), spellings }
+        Self { options, secure, host, builder, roomy, pool, opened: Cell::new(0), spellings }
     }
 
     /// The name the upstream is known by to a client that named none.
@@ -185,10 +200,10 @@ impl Upstream {
         progress: Option<&Progress>,
     ) -> Result<Response<Incoming>, Attempt> {
         let timeout = self.options.response_timeout;
-        let mut answer = within(timeout, now, progress, live.send(request))
-            .await
-            .ok_or(Attempt::TimedOut)?
-            .map_err(Attempt::Broken)?;
+        let mut alarm = std::mem::take(&mut live.alarm);
+        let answer = within(&mut alarm, timeout, now, progress, live.send(request)).await;
+        live.alarm = alarm;
+        let mut answer = answer.ok_or(Attempt::TimedOut)?.map_err(Attempt::Broken)?;
         self.spell(live.heads(), &mut answer);
         if let Some(progress) = progress {
             progress.answered();
@@ -204,7 +219,8 @@ impl Upstream {
         method: Method,
     ) -> Result<Response<ResponseBody>, Failure> {
         let answer = live.read_again(&self.roomy, method);
-        let mut answer = within(self.options.response_timeout, Instant::now(), None, answer)
+        let (mut alarm, timeout) = (Alarm::default(), self.options.response_timeout);
+        let mut answer = within(&mut alarm, timeout, Instant::now(), None, answer)
             .await
             .ok_or_else(|| Failure::seen(Kind::ResponseTimeout))?
             .map_err(|broken| Failure::seen(Kind::BadResponse(broken.error)))?;
@@ -230,15 +246,21 @@ impl Upstream {
             .map_err(|error| Failure::unseen(Kind::Reset(error)))
     }
 
-    async fn connect(&self) -> Result<TcpStream, Failure> {
-        let connecting = TcpStream::connect(address_of(&self.options.origin));
-        let stream = tokio::time::timeout(self.options.connect_timeout, connecting)
+    async fn connect(&self) -> Result<Transport, Failure> {
+        let connecting = async {
+            let stream = TcpStream::connect(address_of(&self.options)).await?;
+            self.opened.set(self.opened.get() + 1);
+            prepare(&stream)?;
+            match &self.secure {
+                None => Ok(stream.into()),
+                // In a box, so that a connection in the clear does not take the room for it.
+                Some(secure) => Box::pin(secure.agree(stream)).await,
+            }
+        };
+        tokio::time::timeout(self.options.connect_timeout, connecting)
             .await
             .map_err(|_| Failure::unseen(Kind::ConnectTimeout))?
-            .map_err(|error| Failure::unseen(Kind::Connect(error)))?;
-        self.opened.set(self.opened.get() + 1);
-        prepare(&stream).map_err(|error| Failure::unseen(Kind::Connect(error)))?;
-        Ok(stream)
+            .map_err(|error| Failure::unseen(Kind::Connect(error)))
     }
 }
 
@@ -256,10 +278,11 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// `host` and `port`, as the resolver takes them: an IPv6 address without its brackets.
-pub(crate) fn address_of(origin: &Authority) -> (&str, u16) {
-    let host = origin.host();
+pub(crate) fn address_of(options: &Options) -> (&str, u16) {
+    let host = options.origin.host();
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    (host, origin.port_u16().unwrap_or(80))
+    let usual = if options.tls.is_some() { 443 } else { 80 };
+    (host, options.origin.port_u16().unwrap_or(usual))
 }
 
 /// Lets the client send its body when the upstream says so.
@@ -295,6 +318,7 @@ fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
 /// Waits for an answer. While a body is on its way the time begins anew with each part of it; a
 /// client that sends none is the body's own to deal with.
 async fn within<F: Future>(
+    alarm: &mut Alarm,
     timeout: Duration,
     now: Instant,
     progress: Option<&Progress>,
@@ -303,7 +327,11 @@ async fn within<F: Future>(
     let mut answer = std::pin::pin!(answer);
     let mut deadline = now + timeout;
     loop {
-        if let Ok(output) = tokio::time::timeout_at(deadline, answer.as_mut()).await {
+        let output = std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => alarm.poll(deadline, cx).map(|()| None),
+        });
+        if let Some(output) = output.await {
             return Some(output);
         }
         let progress = progress?;

@@ -82,10 +82,8 @@ fn request(arguments: &Arguments) -> Result<Request, String> {
     let expected =
         || format!("--url: found {:?}, expected a URL such as ws://127.0.0.1:8080/", arguments.url);
     let url: Uri = arguments.url.parse().map_err(|_| expected())?;
-    match url.scheme_str() {
-        Some("ws") => {}
-        Some("wss") => return Err("--url: wss is not supported yet; expected a ws URL".into()),
-        _ => return Err(expected()),
+    if !matches!(url.scheme_str(), Some("ws" | "wss")) {
+        return Err(expected());
     }
     let mut request = url.into_client_request().map_err(|_| expected())?;
     if let Some(token) = &arguments.token {

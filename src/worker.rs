@@ -37,7 +37,8 @@ use crate::server::Options;
 use crate::session::orders::Order;
 use crate::session::{self, Sessions};
 use crate::spelling::Spellings;
-use crate::upstream::Upstream;
+use crate::tls::Identity;
+use crate::upstream::{Secure, Upstream};
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
 /// than any before costs a write to wake the driver (one system call in five). It is also all
@@ -65,10 +66,22 @@ pub(crate) struct Shared {
     pub(crate) mail: Arc<[Mailbox]>,
     pub(crate) connections: Connections,
     pub(crate) metrics: Arc<metrics::Node>,
+    /// What clients are shown; none speaks to them in the clear.
+    pub(crate) identity: Option<Arc<Identity>>,
+    /// How the upstream is spoken to; none does so in the clear.
+    pub(crate) secure: Option<Secure>,
     /// No new connections and requests; those that are there may finish.
     pub(crate) drain: CancellationToken,
     /// Everything ends now.
     pub(crate) stop: CancellationToken,
+}
+
+impl Shared {
+    /// A worker's way to the upstream.
+    fn upstream(&self, spellings: Rc<Spellings>) -> Upstream {
+        let (options, secure) = (self.options.upstream.clone(), self.secure.clone());
+        Upstream::new(options, secure, self.workers, spellings)
+    }
 }
 
 /// Serves until drained or stopped; what then is still open is dropped with the runtime.
@@ -161,8 +174,7 @@ impl Worker {
         let options = &shared.options;
         let (tasks, callers) = (TaskTracker::new(), Callers::default());
         let spellings = Rc::new(Spellings::default());
-        let upstream =
-            Rc::new(Upstream::new(options.upstream.clone(), shared.workers, Rc::clone(&spellings)));
+        let upstream = Rc::new(shared.upstream(Rc::clone(&spellings)));
         let via = options.gateway.via.as_deref().and_then(Via::new);
         let hub = Hub::new(
             number,

@@ -122,7 +122,7 @@ fn an_unknown_key_is_told_with_the_nearest_known_one() {
 #[test]
 fn an_option_of_a_later_release_is_an_unknown_key() {
     for (lines, start) in [
-        ("[tls]\n", "pogo.toml:2: unknown key \"tls\""),
+        ("[cache]\n", "pogo.toml:2: unknown key \"cache\""),
         ("[[namespace]]\nname = \"/a\"", "pogo.toml:2: unknown key \"namespace\""),
         ("[[route]]\npath = \"/\"\npoll = \"5s\"", "pogo.toml:4: unknown key \"poll\" in [route]"),
         ("[gate.rate]\nlogins = \"1/s\"", "pogo.toml:3: unknown key \"logins\" in [gate.rate]"),
@@ -211,8 +211,8 @@ fn an_address_that_is_none_is_refused() {
     for (text, message) in [
         ("upstream = \"localhost:3000\"", format!("1: upstream: found \"localhost:3000\", {url}")),
         (
-            "upstream = \"https://a\"",
-            "1: upstream: an https upstream is not supported yet; expected an http URL".into(),
+            "upstream = \"https://127.0.0.1:8080\"",
+            "1: upstream: the upstream is Pogo itself: it equals listen".into(),
         ),
         (
             "upstream = \"http://me:hunter2@a\"",
@@ -278,6 +278,21 @@ fn contradictions_are_told_with_both_sides() {
             "[gate.ban]\nafter = \"20/m\"\nfor = \"0s\"",
             "4: gate.ban.for: found 0s, expected a duration longer than zero",
         ),
+        ("[tls]", "2: tls: this section needs certificate and key"),
+        ("[tls]\nkey = \"k\"", "3: tls.key: it needs tls.certificate beside it"),
+        ("[tls]\ncertificate = \"c\"", "3: tls.certificate: it needs tls.key beside it"),
+        (
+            "[upstream_tls]\nca_file = \"ca.pem\"",
+            "2: upstream_tls: the upstream is spoken to in the clear; expected https://",
+        ),
+        (
+            "[upstream_tls]\nclient_key = \"k\"",
+            "3: upstream_tls.client_key: it needs upstream_tls.client_certificate beside it",
+        ),
+        (
+            "[upstream_tls]\nclient_certificate = \"c\"",
+            "3: upstream_tls.client_certificate: it needs upstream_tls.client_key beside it",
+        ),
         (
             "[websocket]\nallowed_origins = [\"*\", \"https://a\"]",
             "3: websocket.allowed_origins: \"*\" allows every origin, so the others in the list \
@@ -308,6 +323,54 @@ fn contradictions_are_told_with_both_sides() {
     ] {
         refuses_after_upstream(lines, &format!("pogo.toml:{message}"));
     }
+}
+
+#[test]
+fn a_certificate_and_its_key_are_read_beside_the_configuration_and_must_fit() {
+    let made = || {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    };
+    let ((certificate, key), (other, _)) = (made(), made());
+    let place = Place::with(&format!("{UPSTREAM}[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\""));
+    let refused = |message: &str| {
+        let ended = place.run(&["check"]);
+        assert!(ended.err.starts_with(message), "{}", ended.err);
+        assert_eq!(ended.code, Some(64));
+    };
+    refused("pogo.toml:3: tls.certificate: \"c.pem\" cannot be read: ");
+    place.write("c.pem", &other);
+    refused("pogo.toml:4: tls.key: \"k.pem\" cannot be read: ");
+    place.write("k.pem", &other);
+    refused("pogo.toml:4: tls.key: \"k.pem\" has no private key in PEM");
+    place.write("k.pem", &key);
+    refused("pogo.toml:4: tls.key: \"k.pem\" is not the key of the certificate");
+    place.write("c.pem", &certificate);
+    assert_eq!(place.run(&["check"]).code, Some(0));
+
+    let https = "upstream = \"https://api.example\"\n[upstream_tls]\nca_file = \"ca.pem\"\n";
+    for (lines, message) in [
+        ("", "3: upstream_tls.ca_file: \"ca.pem\" cannot be read: "),
+        ("server_name = \"a b\"", "4: upstream_tls.server_name: \"a b\" is no host name"),
+    ] {
+        let ended = Place::with(&format!("{https}{lines}")).run(&["check"]);
+        assert!(ended.err.starts_with(&format!("pogo.toml:{message}")), "{}", ended.err);
+    }
+    let place =
+        Place::with(&format!("{https}client_certificate = \"c.pem\"\nclient_key = \"k.pem\""));
+    place.write("ca.pem", &certificate);
+    place.write("c.pem", &other);
+    place.write("k.pem", &key);
+    let ended = place.run(&["check"]);
+    assert!(
+        ended.err.starts_with(
+            "pogo.toml:5: upstream_tls.client_key: \"k.pem\" is not the key of the certificate"
+        ),
+        "{}",
+        ended.err
+    );
+    place.write("c.pem", &certificate);
+    assert_eq!(place.run(&["check"]).code, Some(0));
 }
 
 #[test]

@@ -237,10 +237,6 @@ fn wrong_arguments_end_with_64() {
             &["watch", "/posts", "--url", "http://a"],
             "--url: found \"http://a\", expected a URL such as ws://127.0.0.1:8080/\n",
         ),
-        (
-            &["watch", "/posts", "--url", "wss://a"],
-            "--url: wss is not supported yet; expected a ws URL\n",
-        ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_pogo")).args(arguments).output().unwrap();
         assert_eq!(String::from_utf8(output.stderr).unwrap(), message);

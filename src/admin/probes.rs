@@ -47,7 +47,7 @@ impl Desk {
             return reached;
         }
         let options = &self.reach.upstream;
-        let connecting = TcpStream::connect(upstream::address_of(&options.origin));
+        let connecting = TcpStream::connect(upstream::address_of(options));
         let patience = options.connect_timeout.min(UPSTREAM_PATIENCE);
         let reached = matches!(tokio::time::timeout(patience, connecting).await, Ok(Ok(_)));
         self.upstream.set(Some((Instant::now(), reached)));

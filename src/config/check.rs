@@ -7,6 +7,7 @@ use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::gate::{ClientHeader, Gate};
 use super::sections::{Auth, Config, Jwt, Push, Route, Visibility, Who};
+use super::tls;
 use super::words::Origin;
 
 /// The first contradiction in `config`, told by the place it has in `document`.
@@ -20,6 +21,7 @@ pub(super) fn check(config: &Config, document: &Document) -> Result<(), Fault> {
     check.views(config)?;
     check.gate(&config.gate)?;
     check.admin(config)?;
+    tls::check(config, document)?;
     check.routes(&config.routes)?;
     check.channels(config)
 }
@@ -35,8 +37,8 @@ impl Check<'_> {
 
     fn upstream(&self, config: &Config) -> Result<(), Fault> {
         let Some(upstream) = &config.upstream else { return Err(self.document.no_upstream()) };
-        let address = upstream.0.host().trim_matches(['[', ']']).parse();
-        let port = upstream.0.port_u16().unwrap_or(80);
+        let address = upstream.origin.host().trim_matches(['[', ']']).parse();
+        let port = upstream.origin.port_u16().unwrap_or(if upstream.https { 443 } else { 80 });
         if address == Ok(config.listen.0.ip()) && port == config.listen.0.port() {
             return self.refuse("upstream", "the upstream is Pogo itself: it equals listen");
         }

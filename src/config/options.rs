@@ -8,7 +8,7 @@ use http::header;
 use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::sections::{self, Config};
-use super::{Loaded, gate};
+use super::{Loaded, gate, tls};
 use crate::gate::auth::{self, Authenticator, Jwt, Secret};
 use crate::protocol::Format;
 use crate::units::Interval;
@@ -26,6 +26,7 @@ impl Loaded {
             connections: config.limits.connections,
             connections_per_address: config.limits.connections_per_address,
             drain: config.timeouts.drain.0,
+            tls: tls::pair(&config, &document)?,
             gateway: gateway(&config),
             upstream: upstream(&config, &document)?,
             gate: gate::options(&config, &document)?,
@@ -55,8 +56,9 @@ fn gateway(config: &Config) -> gateway::Options {
 
 fn upstream(config: &Config, document: &Document) -> Result<upstream::Options, Fault> {
     let origin = config.upstream.as_ref().ok_or_else(|| document.no_upstream())?;
-    Ok(upstream::Options {
-        origin: origin.0.clone(),
+    let options = upstream::Options {
+        origin: origin.origin.clone(),
+        tls: None,
         connect_timeout: config.timeouts.upstream_connect.0,
         response_timeout: config.timeouts.upstream_response.0,
         idle_timeout: config.timeouts.upstream_idle.0,
@@ -64,7 +66,8 @@ fn upstream(config: &Config, document: &Document) -> Result<upstream::Options, F
         header_bytes: config.limits.header_bytes.0,
         // The upstream is trusted further than a client.
         headers: config.limits.headers.max(256),
-    })
+    };
+    tls::upstream(options, config, document)
 }
 
 fn session(websocket: &sections::WebSocket) -> session::Options {

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::gate::Gate;
+use super::tls::{Tls, UpstreamTls};
 use super::words::{
     Header, Host, KeySetUrl, Listen, Logout, Origin, Path, Target, Token, UpstreamUrl,
 };
@@ -24,6 +25,8 @@ pub struct Config {
     pub auth: Auth,
     pub views: Views,
     pub gate: Gate,
+    pub tls: Option<Tls>,
+    pub upstream_tls: UpstreamTls,
     /// The listener for operators, which there is if this section is there.
     pub admin: Option<Admin>,
     pub log: Log,
@@ -46,6 +49,8 @@ impl Default for Config {
             auth: Auth::default(),
             views: Views::default(),
             gate: Gate::default(),
+            tls: None,
+            upstream_tls: UpstreamTls::default(),
             admin: None,
             log: Log::default(),
             routes: Vec::new(),

@@ -44,21 +44,21 @@ impl Notation for Listen {
         r#"an IP address and a port such as "127.0.0.1:8080" or "[::]:8080""#;
 }
 
-/// The API that Pogo stands in front of, without its scheme: `127.0.0.1:3000`.
+/// The API that Pogo stands in front of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UpstreamUrl(pub Authority);
+pub struct UpstreamUrl {
+    pub https: bool,
+    /// `127.0.0.1:3000`
+    pub origin: Authority,
+}
 
 impl FromStr for UpstreamUrl {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let (scheme, rest) = text.split_once("://").ok_or(Malformed::Shape)?;
-        if scheme.eq_ignore_ascii_case("https") {
-            return Err(Malformed::refused(
-                "an https upstream is not supported yet; expected an http URL",
-            ));
-        }
-        if !scheme.eq_ignore_ascii_case("http") {
+        let https = scheme.eq_ignore_ascii_case("https");
+        if !https && !scheme.eq_ignore_ascii_case("http") {
             return Err(Malformed::Shape);
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -72,7 +72,7 @@ impl FromStr for UpstreamUrl {
                  so only a scheme, a host and a port belong here"
             )));
         }
-        authority(rest).map(Self)
+        Ok(Self { https, origin: authority(rest)? })
     }
 }
 
@@ -293,7 +293,7 @@ impl Notation for Logout {
 
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0)
+        write!(f, "{}://{}", if self.https { "https" } else { "http" }, self.origin)
     }
 }
 
@@ -324,7 +324,9 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_is_a_plain_http_origin() {
+    fn an_upstream_is_an_origin() {
+        reads_as::<UpstreamUrl>("https://api.example", "https://api.example");
+        reads_as::<UpstreamUrl>("HTTPS://localhost:3443/", "https://localhost:3443");
         reads_as::<UpstreamUrl>("http://localhost:3000", "http://localhost:3000");
         reads_as::<UpstreamUrl>("http://api.internal/", "http://api.internal");
         reads_as::<UpstreamUrl>("http://[::1]:3000", "http://[::1]:3000");
@@ -340,7 +342,6 @@ mod tests {
             "http://localhost:0",
             "http://localhost/api",
             "http://localhost?x",
-            "https://localhost",
         ] {
             refused::<UpstreamUrl>(text);
         }

@@ -10,10 +10,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
-use tokio::net::TcpStream;
 
 use crate::hub::mirror::Binding;
 use crate::protocol::{Format, Outgoing, codec};
+use crate::transport::Transport;
 use crate::view::{Content, State};
 
 /// Frames given to one system call.
@@ -137,14 +137,14 @@ impl Outbox {
     }
 
     /// Writes until all is sent or the socket takes no more.
-    pub(super) fn flush(&self, stream: &TcpStream) -> io::Result<()> {
+    pub(super) fn flush(&self, stream: &mut Transport) -> io::Result<()> {
         if self.flush_only(stream)? {
             return Ok(());
         }
         loop {
             self.fill();
             if self.queue.borrow().is_empty() {
-                self.blocked.set(false);
+                self.blocked.set(!stream.try_flush()?);
                 *self.queue.borrow_mut() = VecDeque::new();
                 return Ok(());
             }
@@ -176,7 +176,7 @@ impl Outbox {
 
     /// Writes the one frame that is owed, if it is just one: most of what a fan-out sends goes this
     /// way, and past the queue. True when nothing is owed any more.
-    fn flush_only(&self, stream: &TcpStream) -> io::Result<bool> {
+    fn flush_only(&self, stream: &mut Transport) -> io::Result<bool> {
         if !self.queue.borrow().is_empty() || !self.lost.borrow().is_empty() {
             return Ok(false);
         }
@@ -194,7 +194,7 @@ impl Outbox {
                     self.push(frame.slice(count..));
                     return Ok(false);
                 }
-                self.blocked.set(false);
+                self.blocked.set(stream.holds_back());
                 Ok(self.ready.borrow().first.is_none())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

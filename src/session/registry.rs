@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderName;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -27,6 +26,7 @@ use crate::hub::mail::Published;
 use crate::hub::{Hub, News};
 use crate::protocol::{Close, Format};
 use crate::route::Routes;
+use crate::transport::Transport;
 
 /// What every socket of a worker uses.
 pub struct Services {
@@ -88,7 +88,7 @@ impl Sessions {
     }
 
     /// Takes over a socket after its handshake.
-    pub fn open(self: &Rc<Self>, stream: TcpStream, read_ahead: Bytes, opening: Opening) {
+    pub fn open(self: &Rc<Self>, stream: Transport, read_ahead: Bytes, opening: Opening) {
         let id = self.numbers.get() + 1;
         self.numbers.set(id);
         let now = Instant::now();

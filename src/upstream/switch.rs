@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::failure::{Failure, Kind, kind};
 use super::response::{Connection, Download, ResponseBody};
 use super::wire::Wire;
 use super::{Upstream, within};
+use crate::alarm::Alarm;
 use crate::body::RequestBody;
+use crate::transport::Transport;
 
 impl Upstream {
     /// Sends a request to switch protocols, on a connection that serves nothing else.
@@ -25,7 +26,8 @@ impl Upstream {
             .map_err(|error| Failure::unseen(Kind::Reset(error)))?;
         let driver = Driver(tokio::task::spawn_local(connection.with_upgrades()));
         let timeout = self.options.response_timeout;
-        let answer = within(timeout, Instant::now(), None, sender.send_request(request))
+        let answer = sender.send_request(request);
+        let answer = within(&mut Alarm::default(), timeout, Instant::now(), None, answer)
             .await
             .ok_or_else(|| Failure::seen(Kind::ResponseTimeout))?;
         let mut answer = answer.map_err(|error| Failure::seen(kind(error)))?;
@@ -61,12 +63,12 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// The bare socket, and what the upstream has already said on it.
-    pub async fn into_socket(self) -> std::io::Result<(TcpStream, Bytes)> {
+    pub async fn into_transport(self) -> std::io::Result<(Transport, Bytes)> {
         let upgraded: Upgraded = self.upgrade.await.map_err(std::io::Error::other)?;
         let parts = upgraded
             .downcast::<Wire>()
             .map_err(|_| std::io::Error::other("not the socket that was connected"))?;
-        Ok((parts.io.into_socket(), parts.read_buf))
+        Ok((parts.io.into_transport(), parts.read_buf))
     }
 }
 

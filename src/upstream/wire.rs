@@ -8,14 +8,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::downstream::write_at_once;
 use crate::head::{Heads, Scan};
+use crate::transport::Transport;
 
 #[derive(Debug)]
 pub(super) struct Wire {
-    tcp: TokioIo<TcpStream>,
+    io: TokioIo<Transport>,
     /// What has come, to be read once more.
     again: Bytes,
     /// The request that stands for the one that was sent has been swallowed.
@@ -25,9 +25,9 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(tcp: TcpStream) -> Self {
+    pub(super) fn new(io: Transport) -> Self {
         Self {
-            tcp: TokioIo::new(tcp),
+            io: TokioIo::new(io),
             again: Bytes::new(),
             asked: false,
             heads: Arc::default(),
@@ -53,8 +53,8 @@ impl Wire {
         Arc::clone(&self.heads)
     }
 
-    pub(super) fn into_socket(self) -> TcpStream {
-        self.tcp.into_inner()
+    pub(super) fn into_transport(self) -> Transport {
+        self.io.into_inner()
     }
 }
 
@@ -75,9 +75,9 @@ impl Read for Wire {
             return Poll::Ready(Ok(()));
         }
         if this.heads.is_ignored() {
-            return Pin::new(&mut this.tcp).poll_read(cx, buf);
+            return Pin::new(&mut this.io).poll_read(cx, buf);
         }
-        this.scan.poll_read(this.tcp.inner_mut(), cx, buf, &this.heads)
+        this.scan.poll_read(this.io.inner_mut(), cx, buf, &this.heads)
     }
 }
 
@@ -90,7 +90,7 @@ impl Write for Wire {
         if self.swallows(cx) {
             return Poll::Ready(Ok(buf.len()));
         }
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -101,18 +101,18 @@ impl Write for Wire {
         if self.swallows(cx) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        write_at_once(&mut self.tcp, cx, bufs)
+        write_at_once(&mut self.io, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -3,9 +3,11 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::Worker;
@@ -13,14 +15,25 @@ use super::ended::Ended;
 use super::speech::{service, service_of_streams};
 use crate::callers::Listed;
 use crate::connections::Slot;
-use crate::downstream::{Downstream, Patience, Speaks};
+use crate::downstream::{Downstream, Patience, Silence, Silent, Speaks};
 use crate::gateway::Peer;
 use crate::proxy_protocol::{self, Source};
 use crate::streams::Streams;
+use crate::tls::Identity;
+use crate::transport::Transport;
 
 /// How long a connection that was just accepted may take to say something once a drain begins:
 /// what its client has sent is on its way, and is not to be thrown back at it.
 const LAST_WORD: Duration = Duration::from_secs(1);
+/// How TLS begins: with the type of its first record (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+/// What a client is told that does not begin so. hyper has no part in it: that no request is
+/// acted on here is plain to see.
+const SPEAK_TLS: &str = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+    Content-Type: application/problem+json\r\nContent-Length: 99\r\n\r\n\
+    {\"type\":\"about:blank\",\"status\":400,\"code\":\"bad_request\",\"detail\":\"this port speaks TLS: use https\"}";
+/// How much of it is read: a usual request, of 4 KiB each time.
+const MOST_READS_IN_THE_CLEAR: usize = 16;
 /// A usual PROXY header and a small request, so that they cost one read.
 const PROXY_READ: usize = 1024;
 
@@ -71,24 +84,35 @@ impl Worker {
                 None => return Ok(()),
             };
         }
-        let mut stream = Downstream::new(stream, ahead.freeze(), slot, patience);
+        let (transport, ahead) = match &self.shared.identity {
+            None => (stream.into(), ahead.freeze()),
+            Some(identity) => {
+                let agreeing = secure(stream, &ahead, identity);
+                let mut agreeing = Box::pin(tokio::time::timeout(options.header_read, agreeing));
+                peer = peer.over_tls();
+                match self.until_last_word(agreeing.as_mut()).await {
+                    Some(agreed) => (agreed.map_err(|_| Ended::Silent)??, Bytes::new()),
+                    None => return Ok(()),
+                }
+            }
+        };
+        let mut stream = Downstream::new(transport, ahead, slot, patience);
         let peer = Rc::new(peer.on(&stream));
         let mut begun = false;
         loop {
-            let speaks = {
+            let heard = {
                 let first_bytes = tokio::time::timeout(options.header_read, stream.listen());
                 let mut first_bytes = std::pin::pin!(first_bytes);
-                let heard = match self.until_drain(first_bytes.as_mut()).await {
-                    Some(heard) => heard,
-                    None if begun => return Ok(()),
-                    None => match tokio::time::timeout(LAST_WORD, first_bytes).await {
-                        Ok(heard) => heard,
-                        Err(_) => return Ok(()),
-                    },
-                };
-                heard.map_err(|_| Ended::Silent)??
+                match begun {
+                    true => self.until_drain(first_bytes.as_mut()).await,
+                    false => self.until_last_word(first_bytes.as_mut()).await,
+                }
             };
-            match speaks {
+            let Some(Ok(heard)) = heard else {
+                stream.say_goodbye();
+                return heard.map_or(Ok(()), |_| Err(Ended::Silent));
+            };
+            match heard? {
                 None => return Ok(()),
                 Some(Speaks::Http2) if !begun => {
                     return Box::pin(self.speak_http2(stream, peer)).await;
@@ -119,13 +143,21 @@ impl Worker {
         }
     }
 
+    /// The same for what a client says first: it has a moment more to say it.
+    async fn until_last_word<F: Future>(&self, mut work: Pin<&mut F>) -> Option<F::Output> {
+        match self.until_drain(work.as_mut()).await {
+            Some(heard) => Some(heard),
+            None => tokio::time::timeout(LAST_WORD, work).await.ok(),
+        }
+    }
+
     /// Returns the stream when nothing has been asked for a while.
     async fn speak_http1(
         &self,
         stream: Downstream,
         peer: Rc<Peer>,
     ) -> Result<Option<Downstream>, Ended> {
-        let rest = stream.rest();
+        let (rest, mut silence) = (stream.rest(), Silence::new(&stream));
         let connection =
             self.http1.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
         let mut connection = connection.with_upgrades();
@@ -151,17 +183,19 @@ impl Worker {
                 Pin::new(&mut connection).graceful_shutdown();
                 polled = Pin::new(&mut connection).poll(cx);
             }
-            if polled.is_ready() || draining || resting || !rest.is_idle() {
-                return polled;
+            if polled.is_ready() {
+                return polled.map_err(Ended::Http);
+            }
+            if let Silent::TooLong = ready!(silence.judge(draining || resting, cx)) {
+                return Poll::Ready(Err(Ended::Silent));
             }
             // An idle connection ends at once. Were it not idle, it would end after its answer.
             resting = true;
             rest.keep_open(true);
             Pin::new(&mut connection).graceful_shutdown();
-            Pin::new(&mut connection).poll(cx)
+            Pin::new(&mut connection).poll(cx).map_err(Ended::Http)
         })
-        .await
-        .map_err(Ended::Http)?;
+        .await?;
         if !resting || draining {
             return Ok(None);
         }
@@ -189,5 +223,48 @@ impl Worker {
             // What it has asked for it has been given; it need not say goodbye as well.
             () = streams.idle_for(options.request_idle) => Err(Ended::Silent),
         }
+    }
+}
+
+/// Agrees on keys with a client that has sent `ahead` so far, or tells it to.
+async fn secure(
+    mut stream: TcpStream,
+    ahead: &[u8],
+    identity: &Identity,
+) -> Result<Transport, Ended> {
+    let mut first = [0];
+    let count = match ahead.first() {
+        Some(byte) => {
+            first = [*byte];
+            1
+        }
+        None => stream.peek(&mut first).await?,
+    };
+    if count == 0 {
+        return Err(Ended::Left);
+    }
+    if first == [HANDSHAKE] {
+        return Transport::accept(stream, ahead, identity.config()).await.map_err(Ended::Handshake);
+    }
+    // Unread, what it sent would have the answer thrown away with it.
+    let mut sent = [0; 4096];
+    for _ in 0..MOST_READS_IN_THE_CLEAR {
+        if !stream.try_read(&mut sent).is_ok_and(|count| count == sent.len()) {
+            break;
+        }
+    }
+    stream.write_all(SPEAK_TLS.as_bytes()).await?;
+    stream.shutdown().await?;
+    Err(Ended::InTheClear)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SPEAK_TLS;
+
+    #[test]
+    fn what_is_said_in_the_clear_has_the_length_that_it_says() {
+        let (head, body) = SPEAK_TLS.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())), "{}", body.len());
     }
 }

@@ -6,6 +6,12 @@ use std::{fmt, io};
 pub(super) enum Ended {
     Io(io::Error),
     Http(hyper::Error),
+    /// The handshake of TLS failed.
+    Handshake(io::Error),
+    /// Spoke HTTP where TLS is spoken.
+    InTheClear,
+    /// Was gone before it said anything.
+    Left,
     /// Nothing came that would tell what the client speaks.
     Silent,
     /// Whom the proxy forwards for has enough connections.
@@ -23,6 +29,9 @@ impl fmt::Display for Ended {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Http(error) => error.fmt(f),
+            Self::Handshake(error) => write!(f, "the TLS handshake failed: {error}"),
+            Self::InTheClear => f.write_str("the client did not speak TLS"),
+            Self::Left => f.write_str("the client left before it said anything"),
             Self::Silent => f.write_str("the client said nothing"),
             Self::Crowded => f.write_str("too many connections of the address"),
         }

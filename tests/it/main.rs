@@ -59,6 +59,7 @@ mod start;
 mod streaming;
 mod target;
 mod tidy;
+mod tls;
 mod unanswered;
 mod upgrade;
 mod websocket_cases;

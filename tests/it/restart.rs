@@ -83,7 +83,7 @@ fn the_service_manager_is_told_when_the_program_is_ready_and_when_it_stops() {
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap())];
+    let variables = [("NOTIFY_SOCKET", &*path)];
     let launch = Launch { listener: Some(&listener), variables: &variables, ..Launch::default() };
     let program = launch.before(api.address());
     let told = || {

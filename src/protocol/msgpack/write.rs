@@ -155,15 +155,13 @@ pub(in crate::protocol) fn json(out: &mut Vec<u8>, json: &str) {
 fn string(out: &mut Vec<u8>, json: &str, from: usize, scratch: &mut String) -> usize {
     let bytes = json.as_bytes();
     let (mut end, mut escaped) = (from, false);
-    loop {
-        match bytes.get(end) {
-            None | Some(b'"') => break,
-            Some(b'\\') => {
-                escaped = true;
-                end += 2;
-            }
-            Some(_) => end += 1,
+    while let Some(ahead) = memchr::memchr2(b'"', b'\\', bytes.get(end..).unwrap_or_default()) {
+        end += ahead;
+        if bytes[end] == b'"' {
+            break;
         }
+        escaped = true;
+        end += 2;
     }
     let inner = json.get(from..end).unwrap_or_default();
     if escaped {

@@ -24,7 +24,7 @@ pub struct Launch<'a> {
     pub descriptors: Option<u32>,
     /// A listener that the test has opened, passed in as systemd does.
     pub listener: Option<&'a TcpListener>,
-    pub variables: &'a [(&'a str, &'a str)],
+    pub variables: &'a [(&'a str, &'a Path)],
     pub access_log: bool,
 }
 
@@ -51,14 +51,19 @@ impl Default for Launch<'_> {
 }
 
 impl Launch<'_> {
+    /// The program before the API at this address, in the clear.
     pub fn before(&self, upstream: SocketAddr) -> Process {
+        self.before_url(&format!("http://{upstream}"))
+    }
+
+    pub fn before_url(&self, upstream: &str) -> Process {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("process-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let text = format!(
-            "listen = \"127.0.0.1:0\"\nupstream = \"http://{upstream}\"\nworkers = {}\n\
+            "listen = \"127.0.0.1:0\"\nupstream = \"{upstream}\"\nworkers = {}\n\
              [log]\nformat = \"json\"\naccess = {}\n{}",
             self.workers, self.access_log, self.configuration
         );
