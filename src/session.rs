@@ -11,6 +11,7 @@ mod ending;
 pub mod frames;
 mod gate;
 pub mod handshake;
+mod options;
 pub mod orders;
 mod outbox;
 mod owner;
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 
 use self::calls::Calls;
 use self::frames::{Frames, Received};
+pub use self::options::Options;
 use self::outbox::Outbox;
 pub use self::registry::{Services, Sessions};
 pub(crate) use self::requests::is_reserved;
@@ -38,45 +40,6 @@ use crate::headers::ClientAddress;
 use crate::hub::mirror::Binding;
 use crate::protocol::{Close, Format, Outgoing, codec};
 use crate::transport::Transport;
-
-/// What a socket may do, and for how long.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Options {
-    /// Where Pogo's own sockets are opened; upgrades elsewhere go to the upstream.
-    pub path: String,
-    /// What clients may choose by a subprotocol; with none, messages are JSON.
-    pub formats: Vec<Format>,
-    /// Largest message of a client, in bytes.
-    pub message_bytes: usize,
-    pub bindings: usize,
-    pub channels: usize,
-    /// Requests of one socket that wait for an answer at once.
-    pub requests_in_flight: usize,
-    /// Silence after which a client is asked whether it is there.
-    pub ping_interval: Duration,
-    /// How long it may take to answer.
-    pub pong_timeout: Duration,
-    pub max_lifetime: Option<Duration>,
-    /// Bytes that wait for one socket before its messages are no longer read.
-    pub outbox_bytes: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            path: "/".into(),
-            formats: Format::ALL.to_vec(),
-            message_bytes: 64 << 10,
-            bindings: 1000,
-            channels: 100,
-            requests_in_flight: 16,
-            ping_interval: Duration::from_secs(30),
-            pong_timeout: Duration::from_secs(60),
-            max_lifetime: None,
-            outbox_bytes: 256 << 10,
-        }
-    }
-}
 
 /// What a socket was opened with.
 #[derive(Debug)]

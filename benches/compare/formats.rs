@@ -1,14 +1,15 @@
 //! What a message weighs in each format, and what it costs to write and to read it: `cargo bench -- formats`. In this process and on
 //! this thread; no socket, no API.
 
-use std::io;
+use std::io::{self, Write};
 use std::process;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use pogo::protocol::{Format, Outgoing, codec};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::cpu;
 
@@ -22,22 +23,24 @@ type Sample = (&'static str, Box<RawValue>);
 
 pub(crate) fn run(rounds: usize) -> io::Result<()> {
     let samples = samples()?;
-    println!("| `data` | format | bytes | | to write | | to read | |");
-    println!("|---|---|---|---|---|---|---|---|");
+    let mut out = io::stdout().lock();
+    writeln!(out, "| `data` | format | bytes | | to write | | to read | |")?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|")?;
     for (name, data) in &samples {
         let (mut write, mut read) = (vec![Vec::new(); 4], vec![Vec::new(); 4]);
         for _ in 0..rounds {
             for (at, format) in Format::ALL.into_iter().enumerate() {
                 write[at].push(cost(|| encoded(data, format).len())?);
-                let message = payload(encoded(data, format));
+                let message = payload(&encoded(data, format));
                 read[at].push(cost(|| decoded(&message, format))?);
             }
         }
         let write: Vec<f64> = write.into_iter().map(median).collect();
         let read: Vec<f64> = read.into_iter().map(median).collect();
-        let size = |format| payload(encoded(data, format)).len();
+        let size = |format| payload(&encoded(data, format)).len();
         for (at, format) in Format::ALL.into_iter().enumerate() {
-            println!(
+            writeln!(
+                out,
                 "| {} | `{}` | {} | {:.2} | {:.2} µs | {:.2} | {:.2} µs | {:.2} |",
                 if at == 0 { name } else { "" },
                 format.subprotocol(),
@@ -47,7 +50,7 @@ pub(crate) fn run(rounds: usize) -> io::Result<()> {
                 write[at] / write[0],
                 read[at] / 1e3,
                 read[at] / read[0],
-            );
+            )?;
         }
     }
     Ok(())
@@ -56,13 +59,13 @@ pub(crate) fn run(rounds: usize) -> io::Result<()> {
 fn samples() -> io::Result<Vec<Sample>> {
     let item = |number: u64| {
         json!({
-            "id": number, "title": format!("Item {number}, of middling length"), "done": number % 3 == 0,
+            "id": number, "title": format!("Item {number}, of middling length"), "done": number.is_multiple_of(3),
             "owner": {"id": number % 7, "name": "alice"}, "price": number as f64 * 1.25,
             "tags": ["red", "round"], "created": 1_700_000_000_000_u64 + number, "parent": null,
         })
     };
     let numbers: Vec<Value> = (0..1000_u64)
-        .map(|n| if n % 2 == 0 { json!(n * 37) } else { json!(n as f64 / 7.0) })
+        .map(|n| if n.is_multiple_of(2) { json!(n * 37) } else { json!(n as f64 / 7.0) })
         .collect();
     let text = "Lorem ipsum dolor sit amet, \"consectetur\" adipiscing elit.\n".repeat(17);
     let samples = [
@@ -88,7 +91,7 @@ fn encoded(data: &RawValue, format: Format) -> Bytes {
 }
 
 /// What is in a frame without a mask.
-fn payload(frame: Bytes) -> Bytes {
+fn payload(frame: &Bytes) -> Bytes {
     let head = match frame.get(1) {
         Some(126) => 4,
         Some(127) => 10,

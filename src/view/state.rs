@@ -66,6 +66,7 @@ impl State {
 
 /// What a fetch brought.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "most are states, and a view has one under way")]
 pub enum Answer {
     State(State),
     NotModified,
