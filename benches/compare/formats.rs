@@ -24,7 +24,7 @@ type Sample = (&'static str, Box<RawValue>);
 pub(crate) fn run(rounds: usize) -> io::Result<()> {
     let samples = samples()?;
     let mut out = io::stdout().lock();
-    writeln!(out, "| `data` | format | bytes | | to write | | to read | |")?;
+    writeln!(out, "| `data` | format | bytes | ÷ JSON | to write | ÷ JSON | to read | ÷ JSON |")?;
     writeln!(out, "|---|---|---|---|---|---|---|---|")?;
     for (name, data) in &samples {
         let (mut write, mut read) = (vec![Vec::new(); 4], vec![Vec::new(); 4]);
