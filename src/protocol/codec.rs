@@ -218,6 +218,7 @@ fn read_id(raw: &RawValue) -> Result<Box<RawValue>, Malformed> {
 }
 
 /// A whole frame, ready for any number of sockets (a server masks nothing, RFC 6455 §5.1).
+#[inline(never)]
 pub fn encode(message: &Outgoing<'_>, format: Format) -> Bytes {
     let mut payload = Vec::with_capacity(message.data.map_or(0, |data| data.get().len()) + 96);
     if format.is_binary() {

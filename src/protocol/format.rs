@@ -58,15 +58,22 @@ pub struct Encoded {
 }
 
 impl Encoded {
+    #[inline]
     pub fn get(&self, format: Format, encode: impl FnOnce() -> Bytes) -> Bytes {
-        let other = |at: usize| &self.others.get_or_init(Box::default)[at];
-        let frame = match format {
-            Format::Json => &self.json,
-            Format::JsonCompact => other(0),
-            Format::MsgPack => other(1),
-            Format::MsgPackCompact => other(2),
-        };
+        let frame = if format == Format::Json { &self.json } else { self.other(format) };
         frame.get_or_init(encode).clone()
+    }
+
+    /// Out of the way of sockets that speak JSON, which is what each delivery of most fan-outs is.
+    #[inline(never)]
+    fn other(&self, format: Format) -> &OnceLock<Bytes> {
+        let [compact, msgpack, msgpack_compact] = &**self.others.get_or_init(Box::default);
+        match format {
+            Format::Json => &self.json,
+            Format::JsonCompact => compact,
+            Format::MsgPack => msgpack,
+            Format::MsgPackCompact => msgpack_compact,
+        }
     }
 }
 

@@ -283,19 +283,23 @@ fn frames_of(binding: &Binding, format: Format) -> (Option<Bytes>, Option<Bytes>
 
 fn state_frame(state: &State, binding: &Binding, format: Format) -> Bytes {
     let versioned = binding.versioned.get();
-    let encode = |uri: &str| {
-        let (event, data) = match &state.content {
-            Content::Data(data) => ("update", Some(&*data.0)),
-            Content::Absent => ("delete", None),
-            Content::Unseen => ("update", None),
-        };
-        let version = versioned.then_some(&*state.version);
-        let update =
-            Outgoing { event: Some(event), uri: Some(uri), data, version, ..Outgoing::default() };
-        codec::encode(&update, format)
-    };
     match &binding.spelling {
-        Some(spelling) => encode(spelling),
-        None => state.frames[usize::from(versioned)].get(format, || encode(binding.uri.as_str())),
+        Some(spelling) => encode_state(state, spelling, versioned, format),
+        None => state.frames[usize::from(versioned)]
+            .get(format, || encode_state(state, binding.uri.as_str(), versioned, format)),
     }
+}
+
+/// Apart, so that what each delivery passes through stays small.
+#[inline(never)]
+fn encode_state(state: &State, uri: &str, versioned: bool, format: Format) -> Bytes {
+    let (event, data) = match &state.content {
+        Content::Data(data) => ("update", Some(&*data.0)),
+        Content::Absent => ("delete", None),
+        Content::Unseen => ("update", None),
+    };
+    let version = versioned.then_some(&*state.version);
+    let update =
+        Outgoing { event: Some(event), uri: Some(uri), data, version, ..Outgoing::default() };
+    codec::encode(&update, format)
 }
