@@ -10,6 +10,7 @@ mod home;
 pub mod mail;
 pub mod mirror;
 mod node;
+mod published;
 pub mod written;
 
 use std::cell::{Cell, RefCell};

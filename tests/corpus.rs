@@ -26,6 +26,11 @@ fn messages_are_read_or_refused() {
 }
 
 #[test]
+fn messages_in_msgpack_are_read_or_refused_and_come_back() {
+    replay("msgpack", harness::msgpack);
+}
+
+#[test]
 fn uris_have_one_canonical_form() {
     replay("uri", harness::uri);
 }

@@ -24,7 +24,7 @@ use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
 use crate::hub::mail::Published;
 use crate::hub::{Hub, News};
-use crate::protocol::Close;
+use crate::protocol::{Close, Format};
 use crate::route::Routes;
 use crate::transport::Transport;
 
@@ -82,6 +82,11 @@ impl Sessions {
         })
     }
 
+    /// What clients may choose by a subprotocol.
+    pub fn formats(&self) -> &[Format] {
+        &self.services.options.formats
+    }
+
     /// Takes over a socket after its handshake.
     pub fn open(self: &Rc<Self>, stream: Transport, read_ahead: Bytes, opening: Opening) {
         let id = self.numbers.get() + 1;
@@ -94,8 +99,8 @@ impl Sessions {
             connection: RefCell::new(Some(Connection { stream, _slot: opening.slot })),
             client: opening.client,
             host: opening.host,
-            frames: RefCell::new(Frames::default()),
-            outbox: Outbox::default(),
+            frames: RefCell::new(Frames::of(opening.format.is_binary())),
+            outbox: Outbox::new(opening.format),
             viewer: RefCell::new(Rc::new(viewer)),
             authenticated: Cell::new(false),
             expires: Cell::new(None),
@@ -197,7 +202,8 @@ impl Sessions {
         let metrics = self.services.hub.metrics();
         for member in self.members.others(&published.channel, sender) {
             let limit = self.services.options.outbox_bytes;
-            let taken = member.outbox.push_event(&published.channel, &published.frame, limit);
+            let frame = published.frame(member.outbox.format);
+            let taken = member.outbox.push_event(&published.channel, frame, limit);
             let count = if taken { &metrics.channel_events } else { &metrics.channel_events_lost };
             count.add(1);
             member.owe_flush();

@@ -25,6 +25,7 @@ mod drain;
 mod endings;
 mod errors;
 mod expect;
+mod formats;
 mod forward;
 mod framing;
 mod groups;
