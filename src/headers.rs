@@ -8,6 +8,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName,
     HeaderValue, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
+use http::uri::PathAndQuery;
 use http::{Method, Uri, Version, request, response};
 use hyper::body::Frame;
 
@@ -109,6 +110,9 @@ pub fn to_upstream(
     via: Option<&Via>,
     upstream: &HeaderValue,
 ) -> Result<(), Rejection> {
+    if parts.version == Version::HTTP_2 && !parts.headers.keys().all(is_token) {
+        return Err(Rejection::BadRequest("invalid name of a field"));
+    }
     let found = look(&parts.headers);
     let host = settle_host(parts, &found, upstream)?;
     settle_framing(parts, &found, has_body)?;
@@ -220,7 +224,14 @@ fn host_of_target(parts: &mut request::Parts) -> Result<HeaderValue, Rejection> 
         return Err(Rejection::BadRequest("Host differs from :authority"));
     }
     let mut origin_form = http::uri::Parts::default();
-    origin_form.path_and_query = Some(path);
+    // With an empty path it would be written as nothing. In HTTP/2 none is empty but one that was
+    // all fragment, which no client sends.
+    let root = PathAndQuery::from_static("/");
+    let is_empty = path.as_str() == root.as_str() && path != root;
+    if is_empty && parts.version == Version::HTTP_2 {
+        return Err(Rejection::BadRequest("invalid target"));
+    }
+    origin_form.path_and_query = Some(if is_empty { root } else { path });
     parts.uri =
         Uri::from_parts(origin_form).map_err(|_| Rejection::BadRequest("invalid target"))?;
     parts.headers.insert(HOST, host.clone());
@@ -361,7 +372,15 @@ pub(crate) fn only_lawful_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
     }
 }
 
+/// RFC 9110 §5.6.2. In HTTP/2 `http` lets a quotation mark pass, and hyper would write it.
+fn is_token(name: &HeaderName) -> bool {
+    !name.as_str().contains('"')
+}
+
 fn may_trail(name: &HeaderName) -> bool {
+    if !is_token(name) {
+        return false;
+    }
     let name = name.as_str();
     !(name.starts_with("content-")
         || name.starts_with("x-forwarded-")
