@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep};
 
+use crate::alarm::Alarm;
 use crate::connections::Slot;
 use crate::head::{Heads, Scan};
 use crate::transport::Transport;
@@ -50,7 +51,7 @@ pub struct Downstream {
     heads: Arc<Heads>,
     rest: Arc<Rest>,
     scan: Scan,
-    silence: Silence,
+    patience: Patience,
     stall: Stall,
 }
 
@@ -64,7 +65,7 @@ impl Downstream {
             heads: Arc::default(),
             rest: Arc::default(),
             scan: Scan::default(),
-            silence: Silence { head: patience.head, rest: patience.rest, since: None, timer: None },
+            patience,
             stall: Stall { patience: patience.untaken, taken: 0, timer: None },
         }
     }
@@ -77,7 +78,10 @@ impl Downstream {
             if let Some(speaks) = speaks(&ahead) {
                 self.ahead = ahead.freeze();
                 match speaks {
-                    Speaks::Http1 => self.scan.read(&self.ahead, &self.heads),
+                    Speaks::Http1 => {
+                        self.scan.read(&self.ahead, &self.heads);
+                        self.rest.hear(self.scan.is_amid());
+                    }
                     Speaks::Http2 => self.heads.ignore(),
                 }
                 return Ok(Some(speaks));
@@ -95,20 +99,10 @@ impl Downstream {
 
     /// Goes back to where nothing has been heard, once whoever served the connection has let it go.
     pub fn begin_again(self, read_buf: &[u8]) -> Self {
-        self.rest.set_idle(false);
         self.rest.keep_open(false);
-        let (silence, stall) = (
-            Silence { since: None, timer: None, ..self.silence },
-            Stall { timer: None, ..self.stall },
-        );
+        let stall = Stall { timer: None, ..self.stall };
         // Copied, because an empty `Bytes` of hyper's can hold all of its buffer.
-        Self {
-            ahead: Bytes::copy_from_slice(read_buf),
-            scan: Scan::default(),
-            silence,
-            stall,
-            ..self
-        }
+        Self { ahead: Bytes::copy_from_slice(read_buf), scan: Scan::default(), stall, ..self }
     }
 
     pub fn heads(&self) -> Arc<Heads> {
@@ -160,18 +154,11 @@ impl Read for Downstream {
         if this.heads.is_ignored() {
             return Pin::new(&mut this.io).poll_read(cx, buf);
         }
-        let amid = this.scan.is_amid();
         let polled = this.scan.poll_read(this.io.inner_mut(), cx, buf, &this.heads);
         if polled.is_ready() {
-            if !(amid && this.scan.is_amid()) {
-                this.silence.since = None;
-            }
-            return polled;
+            this.rest.hear(this.scan.is_amid());
         }
-        if this.rest.is_answering() {
-            return Poll::Pending;
-        }
-        this.silence.judge(amid, &this.rest, cx)
+        polled
     }
 }
 
@@ -214,15 +201,17 @@ impl Write for Downstream {
     }
 }
 
-/// Whether a connection may rest: what its socket sees of that, and what is known where it is
-/// served. The atomics are there because hyper wants sockets to be `Send`; a connection has one
-/// thread.
+/// What is known of a connection where it is served, and what its socket sees of it.
+///
+/// The atomics are there because hyper wants sockets to be `Send`; a connection has one thread.
 #[derive(Debug, Default)]
 pub struct Rest {
     /// A message is being answered, so whoever is silent is not waited for.
     answering: AtomicBool,
-    /// Nothing has been asked for a while.
-    idle: AtomicBool,
+    /// Some of a head has come, and not its end.
+    amid: AtomicBool,
+    /// A head began, or ended, since somebody looked.
+    heard: AtomicBool,
     /// The connection is served no more, and yet stays open.
     kept_open: AtomicBool,
 }
@@ -236,12 +225,22 @@ impl Rest {
         self.answering.load(Ordering::Relaxed)
     }
 
-    fn set_idle(&self, idle: bool) {
-        self.idle.store(idle, Ordering::Relaxed);
+    /// Something came, and it was or was not the end of a head.
+    fn hear(&self, amid: bool) {
+        if !(amid && self.is_amid()) {
+            self.heard.store(true, Ordering::Relaxed);
+        }
+        self.amid.store(amid, Ordering::Relaxed);
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.idle.load(Ordering::Relaxed)
+    fn is_amid(&self) -> bool {
+        self.amid.load(Ordering::Relaxed)
+    }
+
+    fn take_heard(&self) -> bool {
+        let heard = self.heard.load(Ordering::Relaxed);
+        self.heard.store(false, Ordering::Relaxed);
+        heard
     }
 
     pub fn keep_open(&self, kept_open: bool) {
@@ -275,38 +274,47 @@ pub(crate) fn write_at_once<T: Write + Unpin>(
     Pin::new(io).poll_write(cx, together.filled())
 }
 
-/// How long a client has asked nothing.
+/// How long a client has asked nothing. To be judged whenever its connection has been polled: what
+/// ends an answer does not wake the connection, so its socket may not be asked again for long.
 #[derive(Debug)]
-struct Silence {
-    head: Duration,
-    rest: Duration,
+pub struct Silence {
+    patience: Patience,
+    heads: Arc<Heads>,
+    rest: Arc<Rest>,
     since: Option<Instant>,
-    /// Set anew only when it is due, so that a request costs a look at the clock and no timer.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// A request costs it a look at the clock.
+    alarm: Alarm,
+}
+
+/// What is to become of a client that is silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silent {
+    /// Nothing has been asked for a while: the connection is better kept without buffers.
+    ForAWhile,
+    /// No head came, or not its end.
+    TooLong,
 }
 
 impl Silence {
-    /// Nothing came where a head may come, or `amid` one.
-    fn judge(&mut self, amid: bool, rest: &Rest, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let patience = if amid { self.head } else { self.head.min(self.rest) };
-        let deadline = since + patience;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= deadline {
-                break;
-            }
-            timer.as_mut().reset(deadline);
-        }
-        if patience < self.head {
-            rest.set_idle(true);
+    pub fn new(stream: &Downstream) -> Self {
+        let (heads, rest) = (stream.heads(), stream.rest());
+        Self { patience: stream.patience, heads, rest, since: None, alarm: Alarm::default() }
+    }
+
+    /// Whoever is about to leave does not rest before, and is waited for as long as for a head.
+    pub fn judge(&mut self, leaves: bool, cx: &mut Context<'_>) -> Poll<Silent> {
+        if self.rest.is_answering() || self.heads.is_ignored() {
+            self.since = None;
             return Poll::Pending;
         }
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no request came in time")))
+        if self.rest.take_heard() {
+            self.since = None;
+        }
+        let Patience { head, rest, .. } = self.patience;
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let rests = rest < head && !leaves && !self.rest.is_amid();
+        ready!(self.alarm.poll(since + if rests { rest } else { head }, cx));
+        Poll::Ready(if rests { Silent::ForAWhile } else { Silent::TooLong })
     }
 }
 

@@ -9,7 +9,7 @@
 //! A head that begins amid a read, behind another message, is not looked at: hyper's own reading
 //! of it is one that the upstream cannot take in two ways, and its names are sent in Title-Case.
 
-use std::io::{self, BufRead};
+use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -130,14 +130,14 @@ impl Scan {
     /// Looks at the lines up to the empty one that ends a head.
     pub fn read(&mut self, mut bytes: &[u8], heads: &Heads) {
         while !bytes.is_empty() {
-            let rest = bytes;
-            let length = bytes.skip_until(b'\n').unwrap_or(rest.len());
-            let Some(line) = rest[..length].strip_suffix(b"\n") else {
-                let room = KEPT.saturating_sub(self.begun.len()).min(length);
-                self.begun.extend_from_slice(&rest[..room]);
+            let Some(end) = memchr::memchr(b'\n', bytes) else {
+                let room = KEPT.saturating_sub(self.begun.len()).min(bytes.len());
+                self.begun.extend_from_slice(&bytes[..room]);
                 self.amid = true;
                 return;
             };
+            let line;
+            (line, bytes) = (&bytes[..end], &bytes[end + 1..]);
             let is_empty = |line: &[u8]| line.is_empty() || line == b"\r";
             let over = if self.begun.is_empty() {
                 heads.note(line);

@@ -21,6 +21,7 @@
 
 pub mod access;
 pub mod admin;
+mod alarm;
 pub mod audience;
 pub mod body;
 pub mod callers;

@@ -11,6 +11,7 @@ mod wire;
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::header::HeaderValue;
@@ -22,6 +23,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::body::{Progress, RequestBody};
 use crate::head::Heads;
 use crate::headers;
@@ -203,10 +205,10 @@ impl Upstream {
         progress: Option<&Progress>,
     ) -> Result<Response<Incoming>, Attempt> {
         let timeout = self.options.response_timeout;
-        let mut answer = within(timeout, now, progress, live.send(request))
-            .await
-            .ok_or(Attempt::TimedOut)?
-            .map_err(Attempt::Broken)?;
+        let mut alarm = std::mem::take(&mut live.alarm);
+        let answer = within(&mut alarm, timeout, now, progress, live.send(request)).await;
+        live.alarm = alarm;
+        let mut answer = answer.ok_or(Attempt::TimedOut)?.map_err(Attempt::Broken)?;
         self.spell(live.heads(), &mut answer);
         if let Some(progress) = progress {
             progress.answered();
@@ -222,7 +224,8 @@ impl Upstream {
         method: Method,
     ) -> Result<Response<ResponseBody>, Failure> {
         let answer = live.read_again(&self.roomy, method);
-        let mut answer = within(self.options.response_timeout, Instant::now(), None, answer)
+        let (mut alarm, timeout) = (Alarm::default(), self.options.response_timeout);
+        let mut answer = within(&mut alarm, timeout, Instant::now(), None, answer)
             .await
             .ok_or_else(|| Failure::seen(Kind::ResponseTimeout))?
             .map_err(|broken| Failure::seen(Kind::BadResponse(broken.error)))?;
@@ -320,6 +323,7 @@ fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
 /// Waits for an answer. While a body is on its way the time begins anew with each part of it; a
 /// client that sends none is the body's own to deal with.
 async fn within<F: Future>(
+    alarm: &mut Alarm,
     timeout: Duration,
     now: Instant,
     progress: Option<&Progress>,
@@ -328,7 +332,11 @@ async fn within<F: Future>(
     let mut answer = std::pin::pin!(answer);
     let mut deadline = now + timeout;
     loop {
-        if let Ok(output) = tokio::time::timeout_at(deadline, answer.as_mut()).await {
+        let output = std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => alarm.poll(deadline, cx).map(|()| None),
+        });
+        if let Some(output) = output.await {
             return Some(output);
         }
         let progress = progress?;

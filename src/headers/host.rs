@@ -16,6 +16,21 @@ pub(super) fn is_host(host: &[u8]) -> bool {
     named && (rest.is_empty() || (rest[0] == b':' && rest[1..].iter().all(u8::is_ascii_digit)))
 }
 
+/// What may stand in a name as it is (RFC 3986 §2.3, §2.2).
+const NAMES: [bool; 256] = {
+    let mut names = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        names[byte as usize] = matches!(
+            byte,
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~'
+                | b'!' | b'$' | b'&'..=b',' | b';' | b'='
+        );
+        byte += 1;
+    }
+    names
+};
+
 /// RFC 3986 §3.2.2, reg-name.
 fn is_name(mut name: &[u8]) -> bool {
     while let [byte, rest @ ..] = name {
@@ -25,9 +40,7 @@ fn is_name(mut name: &[u8]) -> bool {
             {
                 rest
             }
-            (byte, rest) if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte) => {
-                rest
-            }
+            (byte, rest) if NAMES[usize::from(*byte)] => rest,
             _ => return false,
         };
     }

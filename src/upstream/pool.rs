@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{Method, Request, Response};
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::wire::Wire;
+use crate::alarm::Alarm;
 use crate::body::RequestBody;
 use crate::head::Heads;
 use crate::transport::Transport;
@@ -152,15 +153,22 @@ impl Lease {
         Self { live, permit }
     }
 
-    pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
-        self.live.drive(cx);
+    /// Drives the connection until `polled` has what only the connection can give it.
+    pub(super) fn until<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.live.until(&mut true, cx, polled)
     }
 
     /// Gives the connection back if another request may follow on it.
     pub(super) fn release(self) {
         let Self { mut live, permit } = self;
-        // The connection has yet to notice that the answer is over.
-        live.drive(&mut Context::from_waker(Waker::noop()));
+        if !live.is_reusable() {
+            // The connection has yet to notice that the answer is over.
+            live.drive(&mut Context::from_waker(Waker::noop()));
+        }
         if live.is_reusable() && !permit.0.retired.get() {
             permit.0.idle.borrow_mut().push_back(live);
         }
@@ -178,6 +186,8 @@ pub(super) struct Live {
     left: Option<Box<http1::Parts<Wire>>>,
     /// When it was last given a request.
     used: Instant,
+    /// For its answers.
+    pub(super) alarm: Alarm,
 }
 
 /// Why a request got no answer on a connection.
@@ -202,6 +212,7 @@ impl Live {
             connection: Some(Box::new(connection)),
             left: None,
             used: Instant::now(),
+            alarm: Alarm::default(),
         })
     }
 
@@ -240,14 +251,37 @@ impl Live {
     ) -> Result<Response<Incoming>, Box<Broken>> {
         let answer = self.sender.try_send_request(*request);
         let mut answer = std::pin::pin!(answer);
+        let mut begun = false;
         let result = std::future::poll_fn(|cx| {
-            self.drive(cx);
-            answer.as_mut().poll(cx)
+            self.until(&mut begun, cx, |unheard| answer.as_mut().poll(unheard))
         })
         .await;
         result.map_err(|mut failed| {
             Box::new(Broken { unwritten: failed.take_message(), error: failed.into_error() })
         })
+    }
+
+    /// Drives the connection until `polled` has what only the connection can give it.
+    ///
+    /// What it gives it says by waking whoever asked for it, and who asked is here, with it in hand:
+    /// so it is first driven in a way that wakes nobody, which spares every request a turn of its
+    /// task. Only once nothing has come of that is it told whom to wake. Not when nothing has
+    /// `begun` yet, where nothing can come.
+    pub(super) fn until<T>(
+        &mut self,
+        begun: &mut bool,
+        cx: &mut Context<'_>,
+        mut polled: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let unheard = &mut Context::from_waker(Waker::noop());
+        if std::mem::replace(begun, true) {
+            self.drive(unheard);
+            if let Poll::Ready(given) = polled(unheard) {
+                return Poll::Ready(given);
+            }
+        }
+        self.drive(cx);
+        polled(unheard)
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {

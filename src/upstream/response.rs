@@ -75,12 +75,12 @@ impl Download {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let mut incoming = Pin::new(&mut self.incoming);
+        let mut polled = incoming.as_mut().poll_frame(cx);
         if polled.is_pending()
             && let Some(Connection::Pooled(lease) | Connection::Once(lease)) = &mut self.connection
         {
-            lease.drive(cx);
-            polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            polled = lease.until(cx, |cx| incoming.as_mut().poll_frame(cx));
         }
         match polled {
             Poll::Ready(None) => self.finish(),

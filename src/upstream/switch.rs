@@ -9,6 +9,7 @@ use super::failure::{Failure, Kind, kind};
 use super::response::{Connection, Download, ResponseBody};
 use super::wire::Wire;
 use super::{Upstream, within};
+use crate::alarm::Alarm;
 use crate::body::RequestBody;
 use crate::transport::Transport;
 
@@ -25,7 +26,8 @@ impl Upstream {
             .map_err(|error| Failure::unseen(Kind::Reset(error)))?;
         let driver = Driver(tokio::task::spawn_local(connection.with_upgrades()));
         let timeout = self.options.response_timeout;
-        let answer = within(timeout, Instant::now(), None, sender.send_request(request))
+        let answer = sender.send_request(request);
+        let answer = within(&mut Alarm::default(), timeout, Instant::now(), None, answer)
             .await
             .ok_or_else(|| Failure::seen(Kind::ResponseTimeout))?;
         let mut answer = answer.map_err(|error| Failure::seen(kind(error)))?;

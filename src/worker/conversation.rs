@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +16,7 @@ use super::ended::Ended;
 use super::speech::{service, service_of_streams};
 use crate::callers::Listed;
 use crate::connections::Slot;
-use crate::downstream::{Downstream, Patience, Speaks};
+use crate::downstream::{Downstream, Patience, Silence, Silent, Speaks};
 use crate::gateway::Peer;
 use crate::proxy_protocol::{self, Source};
 use crate::streams::Streams;
@@ -168,7 +169,7 @@ impl Worker {
         stream: Downstream,
         peer: Rc<Peer>,
     ) -> Result<Option<Downstream>, Ended> {
-        let rest = stream.rest();
+        let (rest, mut silence) = (stream.rest(), Silence::new(&stream));
         let service = service(Rc::clone(&self.gateway), peer);
         let connection = self.front().http1.serve_connection(stream, service);
         let mut connection = connection.with_upgrades();
@@ -194,17 +195,19 @@ impl Worker {
                 Pin::new(&mut connection).graceful_shutdown();
                 polled = Pin::new(&mut connection).poll(cx);
             }
-            if polled.is_ready() || draining || resting || !rest.is_idle() {
-                return polled;
+            if polled.is_ready() {
+                return polled.map_err(Ended::Http);
+            }
+            if let Silent::TooLong = ready!(silence.judge(draining || resting, cx)) {
+                return Poll::Ready(Err(Ended::Silent));
             }
             // An idle connection ends at once. Were it not idle, it would end after its answer.
             resting = true;
             rest.keep_open(true);
             Pin::new(&mut connection).graceful_shutdown();
-            Pin::new(&mut connection).poll(cx)
+            Pin::new(&mut connection).poll(cx).map_err(Ended::Http)
         })
-        .await
-        .map_err(Ended::Http)?;
+        .await?;
         if !resting || draining {
             return Ok(None);
         }

@@ -122,3 +122,29 @@ fn a_resting_connection_is_closed_by_a_drain_and_when_it_is_silent_too_long() {
     assert_eq!(client.message().status(), 200);
     client.assert_closed();
 }
+
+#[test]
+fn whatever_the_last_answer_was_silence_after_it_is_not_waited_for_longer() {
+    let upstream = Upstream::start();
+    let pogo = Pogo::with(&upstream, |options| {
+        options.gateway.rest_after = Duration::from_millis(10);
+        options.gateway.header_read = Duration::from_millis(200);
+    });
+    for (answer, status) in [
+        ("HTTP/1.1 204 No Content\r\n\r\n", 204),
+        ("HTTP/1.1 304 Not Modified\r\n\r\n", 304),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", 200),
+        ("nonsense\r\n\r\n", 502),
+    ] {
+        let mut client = pogo.get("/");
+        let (mut api, _) = upstream.request();
+        api.send(answer);
+        drop(api);
+        assert_eq!(client.message().status(), status);
+        client.assert_closed();
+    }
+    let mut client = pogo.connect();
+    client.send("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.message().status(), 405);
+    client.assert_closed();
+}
