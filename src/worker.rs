@@ -73,6 +73,8 @@ pub(crate) async fn run(
     let listener = TcpListener::from_std(listener)?;
     let first = Arc::clone(&settings.borrow_and_update());
     let worker = Worker::new(number, Arc::clone(&shared), first);
+    // It may have begun with others than there were when it was to begin.
+    worker.report();
     let services = [
         tokio::task::spawn_local(tick(number, Rc::clone(&worker))),
         tokio::task::spawn_local(Rc::clone(&worker).follow(settings)),
@@ -246,11 +248,17 @@ impl Worker {
             before.upstream.count(before.access.metrics());
             before.upstream.retire();
         }
-        let (number, since) = (settings.number, settings.views_since);
         self.front.replace(Rc::new(Front::new(settings, upstream, access)));
         self.sessions.adopt(services);
         self.end_the_shut_out();
-        if self.shared.progress.reach(self.number, number, since) {
+        self.report();
+    }
+
+    /// Says which settings this worker goes by; the last one that does so has the views begin again.
+    fn report(&self) {
+        let front = self.front();
+        let Settings { number, views_since, .. } = *front.settings;
+        if self.shared.progress.reach(self.number, number, views_since) {
             self.shared.hubs.begin_again(&self.shared.mail);
         }
     }

@@ -146,6 +146,8 @@ fn a_request_under_way_ends_at_the_old_upstream_and_the_next_goes_to_the_new_one
     assert_eq!(idle.message().status(), 200);
     let mut busy = pogo.get("/busy");
     assert_eq!(kept.message().start, "GET /busy HTTP/1.1");
+    let mut longer = pogo.get("/longer");
+    let (mut other, _) = old.request();
     kept.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha");
     busy.head();
     pogo.reload(|options| options.upstream.origin = new.address().to_string().parse().unwrap());
@@ -156,8 +158,10 @@ fn a_request_under_way_ends_at_the_old_upstream_and_the_next_goes_to_the_new_one
     assert_eq!(next.message().text(), "new");
     kept.send("lf");
     assert_eq!(busy.exactly(4), b"half");
-    // It is of no more use.
+    // It is of no more use, though the old upstream is not done with.
     kept.assert_closed();
+    other.respond("old");
+    assert_eq!(longer.message().text(), "old");
 }
 
 #[test]
@@ -277,6 +281,25 @@ fn a_server_that_drains_is_not_reloaded() {
     assert!(reloader.reload(options(&api)).is_ok());
     server.drain().unwrap();
     assert!(matches!(reloader.reload(options(&api)), Err(Refused::Draining)));
+}
+
+#[test]
+fn a_server_that_has_just_begun_is_reloaded_as_any_other() {
+    let api = Api::start();
+    for number in 1..=20 {
+        let options = |body_bytes| {
+            let mut options = Options { workers: 4, ..Options::default() };
+            options.listen = ([127, 0, 0, 1], 0).into();
+            options.upstream.origin = api.address().to_string().parse().unwrap();
+            options.gateway.body_bytes = body_bytes;
+            options
+        };
+        let began = Instant::now();
+        let server = pogo::server::Server::start(options(0)).unwrap();
+        server.reload(options(number)).unwrap();
+        // Not after having given up on a worker that is there.
+        assert!(began.elapsed() < PATIENCE);
+    }
 }
 
 #[test]
