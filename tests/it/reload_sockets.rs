@@ -8,8 +8,9 @@ use pogo::gate::auth::{Jwt, Secret};
 use pogo::route::{Push, Rule, Visibility};
 use pogo::server::Options;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::harness::{Api, Pogo, Reply, Socket};
+use crate::harness::{Api, PATIENCE, Pogo, Reply, Socket};
 
 const FIRST: &str = "the first secret, which is long enough";
 const SECOND: &str = "the second secret, which is long enough";
@@ -248,7 +249,10 @@ fn who_is_checked_for_the_first_time_is_let_in_if_it_is_good() {
         assert_eq!(socket.error(subscribe.clone()), "unauthorized");
     }
     // The check runs beside what is asked.
-    while good.ask(subscribe.clone())["status"] != "ok" {}
+    let end = Instant::now() + PATIENCE;
+    while good.ask(subscribe.clone())["status"] != "ok" {
+        assert!(Instant::now() < end, "its token is not found good");
+    }
 }
 
 #[test]
