@@ -12,24 +12,73 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, V
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use pogo::gate::auth::{Authenticator, Jwt, Options, Secret};
 use pogo::headers::{self, ClientAddress, Via};
-use pogo::protocol::codec;
+use pogo::protocol::codec::{self, Malformed};
+use pogo::protocol::{Format, Message, Outgoing};
 use pogo::session::frames::{Frames, Received};
 use pogo::uri::{MAX_URI, PathKey};
+use serde_json::value::RawValue;
+
+#[path = "harness/proxy.rs"]
+pub mod proxy;
 
 /// A message is read or refused, and its `id` can be echoed as it stands.
 pub fn protocol(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let id = match codec::decode(text) {
+    message(codec::decode(text, Format::Json));
+}
+
+fn message(decoded: Result<Message, Malformed>) -> Option<Message> {
+    let message = match decoded {
         Ok(message) => {
             assert!(!message.event.is_empty() && message.event.len() <= 256);
-            message.id
+            echoed(message.id.as_deref());
+            message
         }
-        Err(malformed) => malformed.id,
+        Err(malformed) => {
+            echoed(malformed.id.as_deref());
+            return None;
+        }
     };
+    Some(message)
+}
+
+fn echoed(id: Option<&RawValue>) {
     if let Some(id) = id {
         assert!(id.get().len() <= 256);
-        serde_json::from_str::<serde_json::Value>(id.get()).expect("an id is JSON");
+        // In its grammar: half a surrogate pair is echoed as it came (RFC 8259 §8.2).
+        serde_json::from_str::<Box<RawValue>>(id.get()).expect("an id is JSON");
     }
+}
+
+/// A message in MsgPack is read or refused; what was read is JSON of no more than six times its
+/// length, survives being sent on, and if it has binary reaches others as it came.
+pub fn msgpack(data: &[u8]) {
+    let Some((switch, bytes)) = data.split_first() else { return };
+    let format = if switch & 1 == 0 { Format::MsgPack } else { Format::MsgPackCompact };
+    let Some(read) = message(codec::decode_binary(bytes, format)) else { return };
+    if let Some(data) = &read.data {
+        assert!(data.get().len() <= 6 * bytes.len());
+    }
+    let sent = codec::encode(
+        &Outgoing {
+            id: read.id.as_deref(),
+            event: Some(&read.event),
+            data: read.data.as_deref(),
+            packed: read.packed.as_deref(),
+            ..Outgoing::default()
+        },
+        format,
+    );
+    let head = match sent[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let again = message(codec::decode_binary(&sent[head..], format)).expect("it is one again");
+    let text = |raw: Option<&RawValue>| raw.map(|raw| raw.get().to_owned());
+    assert_eq!(text(read.id.as_deref()), text(again.id.as_deref()));
+    assert_eq!(text(read.data.as_deref()), text(again.data.as_deref()));
+    assert_eq!((read.event, read.packed), (again.event, again.packed));
 }
 
 /// A canonical URI is its own canonical form, and is found by writes in either spelling.
@@ -205,8 +254,10 @@ pub fn config(data: &[u8]) {
 pub fn frames(data: &[u8]) {
     const LIMIT: usize = 300;
     let Some((piece, bytes)) = data.split_first() else { return };
+    let is_binary = piece & 0x80 != 0;
+    let piece = piece & 0x7f;
     let read = |piece: usize| {
-        let (mut frames, mut received) = (Frames::default(), Vec::new());
+        let (mut frames, mut received) = (Frames::of(is_binary), Vec::new());
         for piece in bytes.chunks(piece.max(1)) {
             frames.push(piece);
             loop {
@@ -222,13 +273,20 @@ pub fn frames(data: &[u8]) {
     let (received, close) = read(bytes.len());
     for message in &received {
         let length = match message {
-            Received::Text(text) => text.len(),
+            Received::Text(text) => {
+                assert!(!is_binary);
+                text.len()
+            }
+            Received::Binary(bytes) => {
+                assert!(is_binary);
+                bytes.len()
+            }
             Received::Ping(payload) => payload.len(),
             Received::Pong | Received::Close(_) => 0,
         };
         assert!(length <= LIMIT);
     }
-    assert_eq!(read(usize::from(*piece)), (received, close));
+    assert_eq!(read(usize::from(piece)), (received, close));
 }
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";

@@ -236,7 +236,7 @@ impl Upload {
                 if self.limits.bytes > 0 && self.total > self.limits.bytes {
                     return self.fail(Fault::TooLarge);
                 }
-                if self.inner.is_end_stream() {
+                if self.inner.is_end_stream() || frame.is_trailers() {
                     self.heads.expect();
                 }
                 Poll::Ready(Some(Ok(headers::only_lawful_trailers(frame))))

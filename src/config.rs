@@ -243,6 +243,7 @@ mod tests {
         ("limits.body_bytes", "99", true),
         ("limits.upstream_connections", "99", true),
         ("websocket.path", "\"/ws\"", true),
+        ("websocket.formats", "[\"json\"]", true),
         ("websocket.allowed_origins", "[\"https://b.example\"]", true),
         ("websocket.message_bytes", "99", true),
         ("websocket.bindings", "99", true),
@@ -305,7 +306,7 @@ mod tests {
         ("channel.publish", "\"nobody\"", true),
     ];
     /// Of these a change is a change of what a file holds, or of how it is checked: the tests
-    /// through the front door make it. `formats` has one value.
+    /// through the front door make it.
     const RELOADED_FILES: &[&str] = &[
         "auth.jwt.algorithms",
         "auth.jwt.secret_file",
@@ -323,7 +324,6 @@ mod tests {
         "upstream_tls.client_certificate",
         "upstream_tls.client_key",
         "admin.token_file",
-        "websocket.formats",
     ];
     const BASE: &str = "upstream = \"http://a\"\n[auth]\nverify = \"/me\"\n\
         expires_pointer = \"/expires\"\n[gate]\ntrusted_proxies = [\"192.0.2.1\"]\n[admin]\n\

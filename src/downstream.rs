@@ -2,7 +2,6 @@
 //! and with the clocks of clients that are silent or take nothing.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +11,12 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep};
 
 use crate::alarm::Alarm;
 use crate::connections::Slot;
 use crate::head::{Heads, Scan};
+use crate::spelling::{Speller, Spelling};
 use crate::transport::Transport;
 
 /// How an HTTP/2 client begins (RFC 9113 §3.4).
@@ -51,6 +50,7 @@ pub struct Downstream {
     heads: Arc<Heads>,
     rest: Arc<Rest>,
     scan: Scan,
+    speller: Speller,
     patience: Patience,
     stall: Stall,
 }
@@ -65,6 +65,7 @@ impl Downstream {
             heads: Arc::default(),
             rest: Arc::default(),
             scan: Scan::default(),
+            speller: Speller::default(),
             patience,
             stall: Stall { patience: patience.untaken, taken: 0, timer: None },
         }
@@ -111,6 +112,10 @@ impl Downstream {
 
     pub fn rest(&self) -> Arc<Rest> {
         Arc::clone(&self.rest)
+    }
+
+    pub fn spelling(&self) -> Arc<Spelling> {
+        self.speller.spelling()
     }
 
     /// Ends the connection where no answer is under way.
@@ -169,7 +174,7 @@ impl Write for Downstream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let polled = Pin::new(&mut this.io).poll_write(cx, buf);
+        let polled = this.speller.poll_write(&mut this.io, cx, &[io::IoSlice::new(buf)]);
         this.stall.judge(polled, this.io.inner(), cx)
     }
 
@@ -179,7 +184,7 @@ impl Write for Downstream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let polled = write_at_once(&mut this.io, cx, bufs);
+        let polled = this.speller.poll_write(&mut this.io, cx, bufs);
         this.stall.judge(polled, this.io.inner(), cx)
     }
 
@@ -189,6 +194,7 @@ impl Write for Downstream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.speller.flushed();
         let polled = Pin::new(&mut this.io).poll_flush(cx);
         this.stall.judge(polled, this.io.inner(), cx)
     }
@@ -252,28 +258,6 @@ impl Rest {
     }
 }
 
-/// Most bytes that are put together before they are written.
-const TOGETHER: usize = 4 * 1024;
-
-/// Writes parts of a message. Small ones are put together first: to copy them costs less than to
-/// have the kernel look at a list.
-pub(crate) fn write_at_once<T: Write + Unpin>(
-    io: &mut T,
-    cx: &mut Context<'_>,
-    bufs: &[io::IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
-    if let [only] = bufs {
-        return Pin::new(io).poll_write(cx, only);
-    }
-    if bufs.iter().map(|buf| buf.len()).sum::<usize>() > TOGETHER {
-        return Pin::new(io).poll_write_vectored(cx, bufs);
-    }
-    let mut bytes = [MaybeUninit::uninit(); TOGETHER];
-    let mut together = ReadBuf::uninit(&mut bytes);
-    bufs.iter().for_each(|buf| together.put_slice(buf));
-    Pin::new(io).poll_write(cx, together.filled())
-}
-
 /// How long a client has asked nothing. To be judged whenever its connection has been polled: what
 /// ends an answer does not wake the connection, so its socket may not be asked again for long.
 #[derive(Debug)]
@@ -281,6 +265,7 @@ pub struct Silence {
     patience: Patience,
     heads: Arc<Heads>,
     rest: Arc<Rest>,
+    spelling: Arc<Spelling>,
     since: Option<Instant>,
     /// A request costs it a look at the clock.
     alarm: Alarm,
@@ -297,13 +282,19 @@ pub enum Silent {
 
 impl Silence {
     pub fn new(stream: &Downstream) -> Self {
-        let (heads, rest) = (stream.heads(), stream.rest());
-        Self { patience: stream.patience, heads, rest, since: None, alarm: Alarm::default() }
+        Self {
+            patience: stream.patience,
+            heads: stream.heads(),
+            rest: stream.rest(),
+            spelling: stream.spelling(),
+            since: None,
+            alarm: Alarm::default(),
+        }
     }
 
     /// Whoever is about to leave does not rest before, and is waited for as long as for a head.
     pub fn judge(&mut self, leaves: bool, cx: &mut Context<'_>) -> Poll<Silent> {
-        if self.rest.is_answering() || self.heads.is_ignored() {
+        if self.rest.is_answering() || self.spelling.is_amid() {
             self.since = None;
             return Poll::Pending;
         }
@@ -312,7 +303,9 @@ impl Silence {
         }
         let Patience { head, rest, .. } = self.patience;
         let since = *self.since.get_or_insert_with(Instant::now);
-        let rests = rest < head && !leaves && !self.rest.is_amid();
+        // Amid a body that nobody wants any more it has the time that it has for a head.
+        let amid = self.rest.is_amid() || self.heads.is_ignored();
+        let rests = rest < head && !leaves && !amid;
         ready!(self.alarm.poll(since + if rests { rest } else { head }, cx));
         Poll::Ready(if rests { Silent::ForAWhile } else { Silent::TooLong })
     }
@@ -349,5 +342,55 @@ impl Stall {
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        head: Duration::from_secs(10),
+        rest: Duration::from_secs(1),
+        untaken: Duration::from_secs(60),
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_that_of_a_client_who_has_all_and_asks_nothing() {
+        let (heads, rest, spelling): (Arc<Heads>, Arc<Rest>, Arc<Spelling>) = Default::default();
+        let mut silence = Silence {
+            patience: PATIENCE,
+            heads: Arc::clone(&heads),
+            rest: Arc::clone(&rest),
+            spelling: Arc::clone(&spelling),
+            since: None,
+            alarm: Alarm::default(),
+        };
+        let judged = async |silence: &mut Silence, leaves| {
+            let begin = Instant::now();
+            let limit = Duration::from_secs(100);
+            let judged = poll_fn(|cx| silence.judge(leaves, cx));
+            let judged = tokio::time::timeout(limit, judged).await.ok();
+            judged.map(|silent| (silent, begin.elapsed().as_secs()))
+        };
+        assert_eq!(judged(&mut silence, false).await, Some((Silent::ForAWhile, 1)));
+        assert_eq!(judged(&mut silence, true).await, Some((Silent::TooLong, 9)));
+        rest.hear(true);
+        assert_eq!(judged(&mut silence, false).await, Some((Silent::TooLong, 10)));
+        rest.hear(true);
+        assert_eq!(judged(&mut silence, false).await, Some((Silent::TooLong, 0)));
+        rest.hear(false);
+        rest.set_answering(true);
+        assert_eq!(judged(&mut silence, false).await, None);
+        rest.set_answering(false);
+        assert_eq!(judged(&mut silence, false).await, Some((Silent::ForAWhile, 1)));
+        rest.hear(false);
+        heads.ignore();
+        assert_eq!(judged(&mut silence, false).await, Some((Silent::TooLong, 10)));
+        heads.expect();
+        spelling.write();
+        assert_eq!(judged(&mut silence, false).await, None);
     }
 }

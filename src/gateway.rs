@@ -32,7 +32,7 @@ use crate::head::Heads;
 use crate::headers::{self, ClientAddress};
 use crate::rejection::{self, Rejection};
 use crate::session::{self, Opening, Sessions};
-use crate::spelling::Spellings;
+use crate::spelling::Spelling;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -80,18 +80,26 @@ pub struct Peer {
     mute: bool,
     heads: Arc<Heads>,
     rest: Arc<Rest>,
+    spelling: Arc<Spelling>,
 }
 
 impl Peer {
     pub fn new(peer: SocketAddr, gate: &Gate) -> Self {
         let address = ClientAddress::direct(peer);
         let trusted = Cell::new((gate.number(), gate.trusts(address.ip)));
-        Self { address, trusted, mute: false, heads: Arc::default(), rest: Arc::default() }
+        Self {
+            address,
+            trusted,
+            mute: false,
+            heads: Arc::default(),
+            rest: Arc::default(),
+            spelling: Arc::default(),
+        }
     }
 
     /// The same, with what is known of the connection.
     pub(crate) fn on(self, stream: &Downstream) -> Self {
-        Self { heads: stream.heads(), rest: stream.rest(), ..self }
+        Self { heads: stream.heads(), rest: stream.rest(), spelling: stream.spelling(), ..self }
     }
 
     /// The same, whose headers are not believed: a proxy that does not say for whom it forwards.
@@ -131,7 +139,6 @@ pub struct Parts {
     pub exchange: Rc<Exchange>,
     pub sessions: Rc<Sessions>,
     pub access: Rc<Access>,
-    pub spellings: Rc<Spellings>,
     pub tasks: TaskTracker,
     pub callers: Callers,
 }
@@ -144,7 +151,6 @@ pub struct Gateway {
     exchange: Rc<Exchange>,
     sessions: Rc<Sessions>,
     access: Rc<Access>,
-    spellings: Rc<Spellings>,
     /// Upgrades under way and tunnels.
     tasks: TaskTracker,
     /// Whose tunnels there are.
@@ -153,7 +159,7 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn new(options: &Options, parts: Parts) -> Self {
-        let Parts { gate, exchange, sessions, access, spellings, tasks, callers } = parts;
+        let Parts { gate, exchange, sessions, access, tasks, callers } = parts;
         Self {
             limits: Limits { bytes: options.body_bytes, window: options.request_idle },
             websocket_path: options.websocket_path.clone(),
@@ -161,7 +167,6 @@ impl Gateway {
             exchange,
             sessions,
             access,
-            spellings,
             tasks,
             callers,
         }
@@ -203,6 +208,7 @@ impl Gateway {
             if let Some(account) = told {
                 account.tell(response.headers_mut());
             }
+            peer.spelling.of_next(response.extensions_mut().remove());
             let response = self.access.answered(began, &method, &target, response, line);
             Ok(response.map(|body| Answer::new(body, &peer.rest)))
         }
@@ -262,7 +268,7 @@ impl Gateway {
         self.gate.spend(action, caller, account).map_err(over_rate)?;
         lawful(&parts)?;
         if let Some(names) = names {
-            parts.extensions.extend(self.spellings.of(names));
+            parts.extensions.insert(names);
         }
         if let Some(upgrade) = upgrade {
             if !body.is_end_stream() {
@@ -352,13 +358,13 @@ impl Gateway {
             ));
         }
         let request = Request::from_parts(parts, ());
-        let answer = session::handshake::accept(&request)?;
+        let (answer, format) = session::handshake::accept(&request, &self.sessions.formats())?;
         let headers = request.into_parts().0.headers;
         let (gateway, client) = (Rc::clone(self), client.clone());
         self.tasks.spawn_local(async move {
             match bare(upgrade).await {
                 Ok((stream, read_ahead, slot)) => {
-                    let opening = Opening { headers, client, host, slot };
+                    let opening = Opening { format, headers, client, host, slot };
                     gateway.sessions.open(stream, read_ahead, opening);
                 }
                 Err(error) => tracing::debug!(%error, "a socket was not opened"),

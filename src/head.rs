@@ -2,9 +2,7 @@
 //!
 //! hyper takes `Content-Length` out of a request that has `Transfer-Encoding` as well, so that
 //! nothing behind it can refuse such a request, as RFC 9112 §6.1 lets a server do and as one that
-//! forwards to others should. And it lower-cases the names of fields; asked to remember how they
-//! were spelled it does so at the cost of a second map for every message, although nearly all are
-//! spelled alike ([`crate::spelling`]).
+//! forwards to others should. And it lower-cases the names of fields ([`crate::spelling`]).
 //!
 //! A head that begins amid a read, behind another message, is not looked at: hyper's own reading
 //! of it is one that the upstream cannot take in two ways, and its names are sent in Title-Case.
@@ -18,6 +16,8 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::ReadBufCursor;
 use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::spelling::Names;
 
 /// The longest line of which more than its first bytes is looked at when it comes in parts, and
 /// the most names of one head that are kept as they were spelled, in bytes.
@@ -49,13 +49,14 @@ impl Heads {
         declared == CONTENT_LENGTH | TRANSFER_ENCODING
     }
 
-    /// The names that are not in Title-Case, as they were spelled and in their order, a line each.
-    pub fn take_names(&self) -> Option<Vec<u8>> {
+    /// The names that are not in Title-Case; forgets them.
+    pub fn take_names(&self) -> Option<Names> {
         if !self.respelled.load(Ordering::Relaxed) {
             return None;
         }
         self.respelled.store(false, Ordering::Relaxed);
-        Some(std::mem::take(&mut *self.names.lock().unwrap_or_else(PoisonError::into_inner)))
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Names(std::mem::take(&mut *names)))
     }
 
     /// What comes next is no head.
@@ -225,7 +226,7 @@ mod tests {
             assert!(!scan.is_amid());
             assert!(heads.take_two_lengths(), "split at {at}");
             assert!(!heads.take_two_lengths());
-            assert_eq!(heads.take_names().unwrap(), b"CONTENT-LENGTH\nx-a\nETag\n");
+            assert_eq!(heads.take_names(), Some(Names(b"CONTENT-LENGTH\nx-a\nETag\n".to_vec())));
             assert_eq!(heads.take_names(), None);
         }
     }
@@ -272,7 +273,7 @@ mod tests {
         for _ in 0..10_000 {
             heads.note(b"etag: 1");
         }
-        assert!(heads.take_names().unwrap().len() <= KEPT);
+        assert!(heads.take_names().unwrap().0.len() <= KEPT);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod home;
 pub mod mail;
 pub mod mirror;
 mod node;
+mod published;
 mod settings;
 pub mod written;
 

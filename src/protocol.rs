@@ -1,11 +1,16 @@
 //! Every message, error code and close code of the socket protocol, v1 (`docs/protocol.md`).
 
 pub mod codec;
+mod format;
+mod keys;
+mod msgpack;
 
 use std::borrow::Cow;
 
-use serde::Serialize;
 use serde_json::value::RawValue;
+
+pub use self::format::{Encoded, Format};
+use self::keys::Key;
 
 /// What a client sent, read but not yet judged.
 #[derive(Debug)]
@@ -17,6 +22,8 @@ pub struct Message {
     pub channel: Option<String>,
     pub namespace: Option<String>,
     pub data: Option<Box<RawValue>>,
+    /// `data` in MsgPack, where it contains binary; in `data` that is base64.
+    pub packed: Option<Box<[u8]>>,
     /// `Some(None)` is `"version": null`: the client asks for versions and holds none.
     pub version: Option<Option<String>>,
     pub bind: Option<bool>,
@@ -27,49 +34,86 @@ pub struct Message {
 }
 
 /// What Pogo sends: an answer (with `status`) or an event. Absent fields are not written.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 pub struct Outgoing<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub uri: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What is written for `data` in MsgPack, where it contains binary.
+    pub packed: Option<&'a [u8]>,
     pub version: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<&'a Problem>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+/// A field of a message that is written; in MsgPack, where given, by its second form.
+#[derive(Debug, Clone, Copy)]
+enum Field<'a> {
+    Raw(&'a RawValue, Option<&'a [u8]>),
+    Text(&'a str),
+    Number(u64),
+    Problem(&'a Problem),
+}
+
+type Fields<'a, const N: usize> = [Option<(Key, Field<'a>)>; N];
+
+impl Outgoing<'_> {
+    fn fields(&self) -> Fields<'_, 10> {
+        let text = |key, text: Option<_>| text.map(|text| (key, Field::Text(text)));
+        [
+            self.id.map(|id| (Key::Id, Field::Raw(id, None))),
+            text(Key::Event, self.event),
+            text(Key::Status, self.status.map(Status::name)),
+            text(Key::Uri, self.uri),
+            text(Key::Channel, self.channel),
+            self.data.map(|data| (Key::Data, Field::Raw(data, self.packed))),
+            text(Key::Version, self.version),
+            text(Key::Reason, self.reason.map(Reason::name)),
+            self.count.map(|count| (Key::Count, Field::Number(count))),
+            self.error.map(|problem| (Key::Error, Field::Problem(problem))),
+        ]
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     Ok,
     Error,
 }
 
+impl Status {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+        }
+    }
+}
+
 /// Why a binding ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     Forbidden,
     Expired,
     Limit,
 }
 
+impl Reason {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Forbidden => "forbidden",
+            Self::Expired => "expired",
+            Self::Limit => "limit",
+        }
+    }
+}
+
 /// The closed set of error codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     BadRequest,
     UnknownEvent,
@@ -88,18 +132,15 @@ pub enum ErrorCode {
 }
 
 /// The `error` of an answer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Problem {
     pub code: ErrorCode,
     pub message: Cow<'static, str>,
     /// The upstream's status, when the answer is the upstream's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
     /// The upstream's own body.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<RawValue>>,
     /// Seconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
 }
 
@@ -117,9 +158,39 @@ impl Problem {
         let http_status = Some(status.as_u16());
         Self { http_status, data, ..Self::new(ErrorCode::of_status(status), message) }
     }
+
+    fn fields(&self) -> Fields<'_, 5> {
+        let number = |key, number: Option<u64>| number.map(|number| (key, Field::Number(number)));
+        [
+            Some((Key::Code, Field::Text(self.code.name()))),
+            Some((Key::Message, Field::Text(&self.message))),
+            number(Key::HttpStatus, self.http_status.map(u64::from)),
+            self.data.as_deref().map(|data| (Key::Data, Field::Raw(data, None))),
+            number(Key::RetryAfter, self.retry_after),
+        ]
+    }
 }
 
 impl ErrorCode {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::UnknownEvent => "unknown_event",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::NotBindable => "not_bindable",
+            Self::Conflict => "conflict",
+            Self::Unprocessable => "unprocessable",
+            Self::TooLarge => "too_large",
+            Self::RateLimited => "rate_limited",
+            Self::LimitExceeded => "limit_exceeded",
+            Self::UpstreamError => "upstream_error",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
     /// What an upstream's status means to a client of the socket.
     pub fn of_status(status: http::StatusCode) -> Self {
         match status.as_u16() {
@@ -147,7 +218,7 @@ pub enum Close {
         retry_after: Option<u64>,
     },
     Protocol,
-    /// JSON goes in text frames.
+    /// JSON goes in text frames, MsgPack in binary ones.
     Unsupported,
     /// Bad UTF-8.
     Invalid,
@@ -190,7 +261,7 @@ impl Close {
             }
             Self::GoingAway { retry_after: None } => "going away".into(),
             Self::Protocol => "protocol error".into(),
-            Self::Unsupported => "this format goes in text frames".into(),
+            Self::Unsupported => "this format goes in the other kind of frames".into(),
             Self::Invalid => "not UTF-8".into(),
             Self::TooBig => "message too big".into(),
             Self::Abuse => "too many malformed messages".into(),

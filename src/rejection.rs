@@ -155,7 +155,7 @@ impl Rejection {
             "title": status.canonical_reason().unwrap_or_default(),
             "status": status.as_u16(),
             "detail": self.detail(),
-            "code": self.code(),
+            "code": self.code().name(),
         });
         let mut response = Response::new(Bytes::from(problem.to_string()));
         *response.status_mut() = status;

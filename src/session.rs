@@ -11,6 +11,7 @@ mod ending;
 pub mod frames;
 mod gate;
 pub mod handshake;
+mod options;
 pub mod orders;
 mod outbox;
 mod owner;
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 
 use self::calls::Calls;
 use self::frames::{Frames, Received};
+pub use self::options::Options;
 use self::outbox::Outbox;
 pub use self::registry::{Services, Sessions};
 pub(crate) use self::requests::is_reserved;
@@ -37,48 +39,13 @@ use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
 use crate::hub::mirror::Binding;
-use crate::protocol::{Close, Outgoing, codec};
+use crate::protocol::{Close, Format, Outgoing, codec};
 use crate::transport::Transport;
-
-/// What a socket may do, and for how long.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Options {
-    /// Where Pogo's own sockets are opened; upgrades elsewhere go to the upstream.
-    pub path: String,
-    /// Largest message of a client, in bytes.
-    pub message_bytes: usize,
-    pub bindings: usize,
-    pub channels: usize,
-    /// Requests of one socket that wait for an answer at once.
-    pub requests_in_flight: usize,
-    /// Silence after which a client is asked whether it is there.
-    pub ping_interval: Duration,
-    /// How long it may take to answer.
-    pub pong_timeout: Duration,
-    pub max_lifetime: Option<Duration>,
-    /// Bytes that wait for one socket before its messages are no longer read.
-    pub outbox_bytes: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            path: "/".into(),
-            message_bytes: 64 << 10,
-            bindings: 1000,
-            channels: 100,
-            requests_in_flight: 16,
-            ping_interval: Duration::from_secs(30),
-            pong_timeout: Duration::from_secs(60),
-            max_lifetime: None,
-            outbox_bytes: 256 << 10,
-        }
-    }
-}
 
 /// What a socket was opened with.
 #[derive(Debug)]
 pub struct Opening {
+    pub format: Format,
     pub headers: HeaderMap,
     pub client: ClientAddress,
     pub host: String,
@@ -237,7 +204,12 @@ impl Session {
                 }
                 // Only the peer's close frame is waited for.
                 Ok(Some(_)) if self.closing.get().is_some() => {}
-                Ok(Some(Received::Text(text))) => self.handle(&text),
+                Ok(Some(Received::Text(text))) => {
+                    self.handle(codec::decode(&text, self.outbox.format));
+                }
+                Ok(Some(Received::Binary(bytes))) => {
+                    self.handle(codec::decode_binary(&bytes, self.outbox.format));
+                }
                 Ok(Some(Received::Ping(payload))) => self.push(codec::pong(&payload)),
                 Ok(Some(Received::Pong)) => {}
                 Err(close) => {
@@ -307,7 +279,7 @@ impl Session {
     }
 
     fn send(&self, message: &Outgoing<'_>) {
-        self.push(codec::encode(message));
+        self.push(codec::encode(message, self.outbox.format));
     }
 
     fn push(&self, frame: Bytes) {

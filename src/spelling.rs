@@ -1,143 +1,333 @@
 //! How the names of fields are spelled when a message is passed on: as they came.
 //!
-//! hyper writes names in Title-Case, which is how nearly all are spelled, for nothing. For the
-//! others it has a map, which only its own reading of a head can make. So it is given heads to
-//! read that have nothing but these names, once for every set of names.
+//! hyper writes them in lower case. It can write them in Title-Case, or as it has read them itself,
+//! but takes its time for the one and a second map of all fields for the other. So heads are
+//! respelled on their way to the socket, which changes no length: names that are known are written
+//! as they came, and all others in Title-Case, as most are.
+//!
+//! hyper has sent all of one message before it begins the next, so that the write that a head
+//! comes in begins with it. Where that does not hold the head is left as it is.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::convert::Infallible;
-use std::future::ready;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::{Extensions, Request, Response};
-use http_body_util::Empty;
-use hyper::body::Incoming;
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::rt::Write;
+use tokio::io::ReadBuf;
 
-/// Sets of names that are remembered. There are as many as there are kinds of clients and of
-/// answers. Whoever invents more costs the reading of a head for each request, and then all are
-/// forgotten. A set has at most 8 KiB of names, and no more of them than a head may have fields.
-const REMEMBERED: usize = 256;
+/// Most bytes that are put together before they are written.
+const TOGETHER: usize = 4 * 1024;
 
-/// One worker's knowledge of spellings.
+/// The names of a head that are not in Title-Case, as they were spelled and in their order, a line
+/// each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names(pub Vec<u8>);
+
+/// How the next message on a connection is to be spelled. Who sends it says so; the socket asks.
+///
+/// The atomics are there because hyper wants sockets to be `Send`; a connection has one thread.
 #[derive(Debug, Default)]
-pub struct Spellings(RefCell<HashMap<Vec<u8>, Extensions>>);
+pub struct Spelling {
+    /// Something was written, and perhaps not all of it.
+    amid: AtomicBool,
+    /// What is written next begins with a head.
+    awaited: AtomicBool,
+    names: Mutex<Vec<u8>>,
+}
 
-impl Spellings {
-    /// What makes hyper write these names as they stand here, a line each.
-    pub fn of(&self, names: Vec<u8>) -> Extensions {
-        let mut known = self.0.borrow_mut();
-        if let Some(spelling) = known.get(&names) {
-            return spelling.clone();
-        }
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        known.entry(names).or_insert_with_key(|names| read(names)).clone()
+impl Spelling {
+    /// Whether some of what hyper has to write may not have been taken yet.
+    pub fn is_amid(&self) -> bool {
+        self.amid.load(Ordering::Relaxed)
+    }
+
+    /// Something is to be written.
+    pub(crate) fn write(&self) {
+        self.amid.store(true, Ordering::Relaxed);
+    }
+
+    /// To be called when the message is given to hyper.
+    pub fn of_next(&self, names: Option<Names>) {
+        self.awaited.store(!self.is_amid(), Ordering::Relaxed);
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) =
+            names.map_or_else(Vec::new, |Names(names)| names);
     }
 }
 
-/// Has hyper read a request with these names. Empty if it does not like them, and they are then
-/// written in Title-Case: but it has read them before, in the message that they are from.
-fn read(names: &[u8]) -> Extensions {
-    let mut head = b"GET / HTTP/1.1\r\n".to_vec();
-    let mut count = 0;
-    for name in names.split(|&byte| byte == b'\n').filter(|name| !name.is_empty()) {
-        head.extend_from_slice(name);
-        head.extend_from_slice(value_of(name));
-        count += 1;
-    }
-    head.extend_from_slice(b"\r\n");
-    let spelling = Rc::new(RefCell::new(Extensions::new()));
-    let seen = Rc::clone(&spelling);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        seen.replace(std::mem::take(request.extensions_mut()));
-        ready(Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())))
-    });
-    let mut builder = http1::Builder::new();
-    builder.preserve_header_case(true).max_headers(count + 1).keep_alive(false);
-    let mut connection = builder.serve_connection(Canned(head), service);
-    // All that it reads is there, so it is done at once.
-    let polled = Pin::new(&mut connection).poll(&mut Context::from_waker(Waker::noop()));
-    if polled.is_pending() {
-        tracing::debug!("hyper waits for more than a head");
-    }
-    spelling.take()
+/// Writes what hyper gives a socket to write.
+#[derive(Debug, Default)]
+pub struct Speller {
+    spelling: Arc<Spelling>,
+    /// Of a head that the socket has taken only a part of.
+    rest: Vec<u8>,
 }
 
-/// A value that lets the head be read: these two must have one.
-fn value_of(name: &[u8]) -> &'static [u8] {
-    if name.eq_ignore_ascii_case(b"content-length") {
-        b": 0\r\n"
-    } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-        b": chunked\r\n"
-    } else {
-        b":\r\n"
+impl Speller {
+    pub fn spelling(&self) -> Arc<Spelling> {
+        Arc::clone(&self.spelling)
     }
-}
 
-/// Bytes that arrive at once, before a client that wants no answer.
-struct Canned(Vec<u8>);
-
-impl Read for Canned {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        mut buf: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let count = self.0.len().min(buf.remaining());
-        let rest = self.0.split_off(count);
-        buf.put_slice(&std::mem::replace(&mut self.0, rest));
-        Poll::Ready(Ok(()))
+    /// hyper has nothing more to write.
+    pub fn flushed(&self) {
+        self.spelling.amid.store(false, Ordering::Relaxed);
     }
-}
 
-impl Write for Canned {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &[u8],
+    pub fn poll_write<T: Write + Unpin>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(buf.len()))
+        self.spelling.write();
+        let respells = !self.rest.is_empty() || self.spelling.awaited.load(Ordering::Relaxed);
+        let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        if length <= TOGETHER && (respells || bufs.len() > 1) {
+            // To copy a little costs less than to have the kernel look at a list.
+            let mut bytes = [MaybeUninit::uninit(); TOGETHER];
+            let mut together = ReadBuf::uninit(&mut bytes);
+            bufs.iter().for_each(|buf| together.put_slice(buf));
+            let head = if respells { self.respell(together.filled_mut()) } else { 0 };
+            let count = ready!(Pin::new(io).poll_write(cx, together.filled()))?;
+            self.wrote(&together.filled()[..head], count);
+            return Poll::Ready(Ok(count));
+        }
+        match bufs {
+            [] => Pin::new(io).poll_write(cx, &[]),
+            [first, others @ ..] if respells => {
+                let mut first = first.to_vec();
+                let head = self.respell(&mut first);
+                let others = others.iter().map(|other| IoSlice::new(other));
+                let all: Vec<_> = std::iter::once(IoSlice::new(&first)).chain(others).collect();
+                let count = ready!(Pin::new(io).poll_write_vectored(cx, &all))?;
+                self.wrote(&first[..head], count);
+                Poll::Ready(Ok(count))
+            }
+            [only] => Pin::new(io).poll_write(cx, only),
+            _ => Pin::new(io).poll_write_vectored(cx, bufs),
+        }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// Respells the head that these bytes begin with; where it ends.
+    fn respell(&mut self, bytes: &mut [u8]) -> usize {
+        if !self.rest.is_empty() {
+            let count = self.rest.len().min(bytes.len());
+            bytes[..count].copy_from_slice(&self.rest[..count]);
+            return count;
+        }
+        let names = self.spelling.names.lock().unwrap_or_else(PoisonError::into_inner);
+        respell(bytes, &names)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// Of the respelled `head`, and what was behind it, so many bytes were taken.
+    fn wrote(&mut self, head: &[u8], count: usize) {
+        if head.is_empty() {
+            return;
+        }
+        self.spelling.awaited.store(false, Ordering::Relaxed);
+        match head.get(count..) {
+            Some(left) if !left.is_empty() => self.rest = left.to_vec(),
+            _ if !self.rest.is_empty() => self.rest = Vec::new(),
+            _ => (),
+        }
+    }
+}
+
+/// Respells the head that `bytes` begin with, behind interim answers, which have no fields. Returns
+/// where it ends; 0 when there is none.
+fn respell(bytes: &mut [u8], names: &[u8]) -> usize {
+    let mut at = 0;
+    while is_interim(&bytes[at..]) {
+        match memchr::memmem::find(&bytes[at..], b"\r\n\r\n") {
+            Some(end) => at += end + 4,
+            None => return 0,
+        }
+    }
+    let Some(end) = memchr::memchr(b'\n', &bytes[at..]) else { return 0 };
+    let start = &bytes[at..at + end];
+    if !start.starts_with(b"HTTP/1.") && !start.ends_with(b" HTTP/1.1\r") {
+        return 0;
+    }
+    at += end + 1;
+    let mut names: Vec<_> =
+        if names.is_empty() { Vec::new() } else { names.split(|&byte| byte == b'\n').collect() };
+    while let Some(end) = memchr::memchr(b'\n', &bytes[at..]) {
+        let line = &mut bytes[at..at + end];
+        at += end + 1;
+        let Some(colon) = memchr::memchr(b':', line) else { return at };
+        let name = &mut line[..colon];
+        match names.iter().position(|known| known.eq_ignore_ascii_case(name)) {
+            Some(known) => name.copy_from_slice(names.remove(known)),
+            None => title_case(name),
+        }
+    }
+    bytes.len()
+}
+
+/// A switch of protocols is no interim answer: it is the last that is said in HTTP.
+fn is_interim(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"HTTP/1.1 1") && !bytes.starts_with(b"HTTP/1.1 101")
+}
+
+/// A capital at the start and behind each hyphen.
+fn title_case(name: &mut [u8]) {
+    let mut before = b'-';
+    for byte in name {
+        if before == b'-' {
+            byte.make_ascii_uppercase();
+        }
+        before = *byte;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
+    use proptest::prelude::*;
+
     use super::*;
 
-    #[test]
-    fn every_set_of_names_is_read_once() {
-        let spellings = Spellings::default();
-        let names = b"ETag\ncontent-length\nTRANSFER-encoding\nhost\nconnection\nupgrade\n";
-        assert!(!spellings.of(names.to_vec()).is_empty());
-        assert!(!spellings.of(names.to_vec()).is_empty());
-        assert_eq!(spellings.0.borrow().len(), 1);
-        let many = "x-a\n".repeat(1000);
-        assert!(!spellings.of(many.into_bytes()).is_empty());
+    fn respelled(head: &str, names: &str) -> (String, usize) {
+        let mut bytes = head.as_bytes().to_vec();
+        let end = respell(&mut bytes, names.as_bytes());
+        (String::from_utf8(bytes).unwrap(), end)
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
-        let spellings = Spellings::default();
-        for number in 0..3 * REMEMBERED {
-            spellings.of(format!("x-{number}\n").into_bytes());
+    fn names_are_written_as_they_came_and_the_others_in_title_case() {
+        let head = "HTTP/1.1 200 OK\r\netag: \"x-y\"\r\nx-a: b: c\r\nx-a: 2\r\nx-_b: 3\r\n\r\n";
+        let body = "x-a: 1\r\n\r\n";
+        let (text, end) = respelled(&format!("{head}{body}"), "ETag\nx-a\nx-_B\n");
+        assert_eq!(
+            text,
+            "HTTP/1.1 200 OK\r\nETag: \"x-y\"\r\nx-a: b: c\r\nX-A: 2\r\nx-_B: 3\r\n\r\nx-a: 1\r\n\r\n"
+        );
+        assert_eq!(end, head.len());
+    }
+
+    #[test]
+    fn a_head_is_found_behind_interim_answers_and_nowhere_else() {
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+        assert_eq!(respelled(interim, "").1, 0);
+        let (text, end) = respelled(&format!("{interim}HTTP/1.1 200 OK\r\na: 1\r\n\r\na: 1"), "");
+        assert_eq!(text, format!("{interim}HTTP/1.1 200 OK\r\nA: 1\r\n\r\na: 1"));
+        assert_eq!(end, text.len() - 4);
+        let switched = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\na: 1";
+        assert!(respelled(switched, "").0.contains("Upgrade: websocket\r\n\r\na: 1"));
+        for other in ["", "a: 1\r\n", "5\r\nhello\r\n", "GET / HTTP/2\r\na: 1\r\n"] {
+            assert_eq!(respelled(other, ""), (other.to_owned(), 0));
         }
-        assert!(spellings.0.borrow().len() <= REMEMBERED);
+        assert_eq!(respelled("GET / HTTP/1.1\r\nx-a: 1\r\n\r\n", "").0[16..22], *"X-A: 1");
+    }
+
+    /// A socket that takes so many bytes at a time, and nothing every other time.
+    struct Narrow {
+        taken: Vec<u8>,
+        width: usize,
+        full: bool,
+    }
+
+    impl Write for Narrow {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.full = !self.full;
+            if self.full {
+                return Poll::Pending;
+            }
+            let bytes: Vec<_> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+            let count = self.width.min(bytes.len());
+            self.taken.extend_from_slice(&bytes[..count]);
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Writes these parts as hyper does: from where the socket stopped taking, until all is taken.
+    fn write_all(speller: &mut Speller, io: &mut Narrow, parts: &[&[u8]]) {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut written = 0;
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        while written < length {
+            let mut before = written;
+            let mut left = Vec::new();
+            for part in parts {
+                let skipped = before.min(part.len());
+                before -= skipped;
+                if skipped < part.len() {
+                    left.push(IoSlice::new(&part[skipped..]));
+                }
+            }
+            if let Poll::Ready(count) = speller.poll_write(io, cx, &left) {
+                written += count.unwrap();
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn however_little_the_socket_takes_the_head_is_respelled_and_nothing_else(
+            width in 1_usize..80,
+            names in proptest::collection::vec("[a-zA-Z][a-zA-Z-]{0,8}", 0..8),
+            body in prop_oneof![9 => "[a-z:]{0,100}", 1 => "[a-z:]{4000,5000}"],
+            apart in any::<bool>(),
+        ) {
+            let text: String = names.iter().map(|name| format!("{name}: a-b\r\n")).collect();
+            let expected = format!("HTTP/1.1 200 OK\r\n{text}\r\n{body}");
+            let given = format!("HTTP/1.1 200 OK\r\n{}\r\n", text.to_ascii_lowercase());
+            // The order of names that differ only in their capitals is not kept.
+            let mut distinct: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+            distinct.sort();
+            distinct.dedup();
+            prop_assume!(distinct.len() == names.len());
+            let mut speller = Speller::default();
+            let mut io = Narrow { taken: Vec::new(), width, full: false };
+            let listed = names.iter().map(|name| format!("{name}\n")).collect::<String>();
+            for _ in 0..2 {
+                io.taken.clear();
+                speller.spelling().of_next(Some(Names(listed.clone().into_bytes())));
+                if apart {
+                    write_all(&mut speller, &mut io, &[given.as_bytes(), body.as_bytes()]);
+                } else {
+                    write_all(&mut speller, &mut io, &[format!("{given}{body}").as_bytes()]);
+                }
+                prop_assert_eq!(String::from_utf8_lossy(&io.taken), &*expected);
+                // A part of the body that looks like a head is none.
+                write_all(&mut speller, &mut io, &[given.as_bytes()]);
+                prop_assert!(io.taken.ends_with(given.as_bytes()));
+                speller.flushed();
+                prop_assert!(speller.rest.capacity() == 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_that_others_are_still_before_is_left_as_it_is() {
+        let mut speller = Speller::default();
+        let mut io = Narrow { taken: Vec::new(), width: 1000, full: false };
+        write_all(&mut speller, &mut io, &[b"the end of an answer"]);
+        speller.spelling().of_next(None);
+        write_all(&mut speller, &mut io, &[b"HTTP/1.1 200 OK\r\na: 1\r\n\r\n"]);
+        assert!(io.taken.ends_with(b"\r\na: 1\r\n\r\n"));
     }
 }

@@ -27,7 +27,6 @@ use crate::alarm::Alarm;
 use crate::body::{Progress, RequestBody};
 use crate::head::Heads;
 use crate::headers;
-use crate::spelling::Spellings;
 use crate::transport::Transport;
 use failure::failure;
 pub use failure::{Failure, Kind};
@@ -88,24 +87,17 @@ pub struct Upstream {
     pool: Rc<Pool>,
     /// Connections that were made since they were last counted.
     opened: Cell<u64>,
-    spellings: Rc<Spellings>,
 }
 
 impl Upstream {
     /// `workers` is how many share the node's connections, and `secure` what they make of
     /// `options.tls`.
-    pub fn new(
-        options: Options,
-        secure: Option<Secure>,
-        workers: usize,
-        spellings: Rc<Spellings>,
-    ) -> Self {
+    pub fn new(options: Options, secure: Option<Secure>, workers: usize) -> Self {
         let mut builder = http1::Builder::new();
         builder
             .max_header_size(options.header_bytes)
             .max_buf_size(options.header_bytes.max(64 * 1024))
-            .allow_obsolete_multiline_headers_in_responses(true)
-            .title_case_headers(true);
+            .allow_obsolete_multiline_headers_in_responses(true);
         let mut roomy = builder.clone();
         roomy.max_headers(options.headers);
         if options.headers < FIELDS_FOR_NOTHING {
@@ -115,7 +107,7 @@ impl Upstream {
         let host = HeaderValue::try_from(options.origin.as_str())
             .unwrap_or(HeaderValue::from_static("localhost"));
         let pool = Pool::new(share, options.idle_timeout);
-        Self { options, secure, host, builder, roomy, pool, opened: Cell::new(0), spellings }
+        Self { options, secure, host, builder, roomy, pool, opened: Cell::new(0) }
     }
 
     /// The name the upstream is known by to a client that named none.
@@ -209,7 +201,7 @@ impl Upstream {
         let answer = within(&mut alarm, timeout, now, progress, live.send(request)).await;
         live.alarm = alarm;
         let mut answer = answer.ok_or(Attempt::TimedOut)?.map_err(Attempt::Broken)?;
-        self.spell(live.heads(), &mut answer);
+        note_spelling(live.heads(), &mut answer);
         if let Some(progress) = progress {
             progress.answered();
         }
@@ -229,19 +221,11 @@ impl Upstream {
             .await
             .ok_or_else(|| Failure::seen(Kind::ResponseTimeout))?
             .map_err(|broken| Failure::seen(Kind::BadResponse(broken.error)))?;
-        self.spell(live.heads(), &mut answer);
+        note_spelling(live.heads(), &mut answer);
         let (head, incoming) = answer.into_parts();
         let connection = Connection::Once(Lease::new(live, permit));
         let body = ResponseBody::Incoming(Download::new(incoming, connection));
         Ok(Response::from_parts(head, body))
-    }
-
-    /// Has the names of an answer written as they came.
-    fn spell(&self, heads: &Heads, answer: &mut Response<Incoming>) {
-        heads.ignore();
-        if let Some(names) = heads.take_names() {
-            answer.extensions_mut().extend(self.spellings.of(names));
-        }
     }
 
     async fn open(&self) -> Result<Live, Failure> {
@@ -266,6 +250,14 @@ impl Upstream {
             .await
             .map_err(|_| Failure::unseen(Kind::ConnectTimeout))?
             .map_err(|error| Failure::unseen(Kind::Connect(error)))
+    }
+}
+
+/// Notes how the names of an answer are spelled.
+fn note_spelling(heads: &Heads, answer: &mut Response<Incoming>) {
+    heads.ignore();
+    if let Some(names) = heads.take_names() {
+        answer.extensions_mut().insert(names);
     }
 }
 

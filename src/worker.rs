@@ -31,7 +31,6 @@ use crate::hub::{self, Hub};
 use crate::metrics::{self, Unserved};
 use crate::session::Sessions;
 use crate::session::orders::Order;
-use crate::spelling::Spellings;
 use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
@@ -164,7 +163,6 @@ struct Worker {
     gateway: Present,
     hub: Rc<Hub>,
     sessions: Rc<Sessions>,
-    spellings: Rc<Spellings>,
     /// Connections, tunnels, and writes that outlive their client.
     tasks: TaskTracker,
     /// Whose connections and tunnels those are.
@@ -174,8 +172,7 @@ struct Worker {
 impl Worker {
     fn new(number: usize, shared: Arc<Shared>, settings: Arc<Settings>) -> Rc<Self> {
         let (tasks, callers) = (TaskTracker::new(), Callers::default());
-        let spellings = Rc::new(Spellings::default());
-        let upstream = settings.upstream(shared.workers, &spellings);
+        let upstream = settings.upstream(shared.workers);
         let (mail, views) = (Arc::clone(&shared.mail), settings.views(&upstream));
         let hub = Hub::new(number, mail, views, shared.hubs.clone());
         let exchange = settings.exchange(&upstream, &hub, &tasks);
@@ -189,7 +186,6 @@ impl Worker {
             exchange,
             sessions: Rc::clone(&sessions),
             access: Rc::clone(&access),
-            spellings: Rc::clone(&spellings),
             tasks: tasks.clone(),
             callers: callers.clone(),
         };
@@ -203,7 +199,6 @@ impl Worker {
             gateway: Rc::new(RefCell::new(gateway)),
             hub,
             sessions,
-            spellings,
             tasks,
             callers,
         })
@@ -226,7 +221,7 @@ impl Worker {
         let before = self.front();
         let upstream = match settings.asks_like(&before.settings) {
             true => Rc::clone(&before.upstream),
-            false => settings.upstream(self.shared.workers, &self.spellings),
+            false => settings.upstream(self.shared.workers),
         };
         // The hub before all that asks it.
         self.hub.adopt(settings.views(&upstream));
@@ -239,7 +234,6 @@ impl Worker {
             exchange,
             sessions: Rc::clone(&self.sessions),
             access: Rc::clone(&access),
-            spellings: Rc::clone(&self.spellings),
             tasks: self.tasks.clone(),
             callers: self.callers.clone(),
         };

@@ -313,12 +313,12 @@ fn contradictions_are_told_with_both_sides() {
             "3: limits.header_bytes: requests need room for their headers; expected 8KiB or more",
         ),
         (
-            "[websocket]\nformats = [\"json\", \"msgpack\"]",
-            "3: websocket.formats: found \"msgpack\", expected \"json\"",
+            "[websocket]\nformats = [\"json\", \"bson\"]",
+            "3: websocket.formats: found \"bson\", expected \"json\" or \"json.compact\" or \"msgpack\" or \"msgpack.compact\"",
         ),
         (
             "[websocket]\nformats = []",
-            "3: websocket.formats: the list is empty; expected [\"json\"]",
+            "3: websocket.formats: the list is empty; expected [\"json\"], which is spoken in any case, or more",
         ),
     ] {
         refuses_after_upstream(lines, &format!("pogo.toml:{message}"));

@@ -26,6 +26,11 @@ fn messages_are_read_or_refused() {
 }
 
 #[test]
+fn messages_in_msgpack_are_read_or_refused_and_come_back() {
+    replay("msgpack", harness::msgpack);
+}
+
+#[test]
 fn uris_have_one_canonical_form() {
     replay("uri", harness::uri);
 }
@@ -48,4 +53,9 @@ fn frames_are_the_same_however_they_are_cut() {
 #[test]
 fn tokens_are_good_only_with_the_right_signature() {
     replay("jwt", harness::jwt);
+}
+
+#[test]
+fn proxy_headers_say_what_a_second_reading_says_and_are_taken_whole() {
+    replay("proxy", harness::proxy::header);
 }

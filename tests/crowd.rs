@@ -5,7 +5,7 @@
 #![allow(dead_code, unused_imports, reason = "of what all tests are told with, this uses a part")]
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -99,8 +99,13 @@ fn pogo_before(api: &Api) -> Process {
 
 /// Resident memory of the process, in bytes.
 fn memory_of(pogo: &Process) -> u64 {
+    kernel_says(pogo, "VmRSS:")
+}
+
+/// One line of what the kernel knows of the process's memory, in bytes.
+fn kernel_says(pogo: &Process, what: &str) -> u64 {
     let status = std::fs::read_to_string(pogo.kernel("status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
@@ -146,6 +151,51 @@ fn connections_on_which_nothing_is_asked_hold_little() {
     // One that did not rest would hold three times as much.
     wait_memory(&pogo, before, count as u64, 8 << 10);
     idle.iter_mut().for_each(asked);
+}
+
+/// Sends as many bytes, after a head that says so.
+fn pour(stream: &mut TcpStream, head: &str, count: usize) {
+    let part = vec![b'x'; 256 << 10];
+    stream.write_all(format!("{head}\r\nContent-Length: {count}\r\n\r\n").as_bytes()).unwrap();
+    (0..count / part.len()).for_each(|_| stream.write_all(&part).unwrap());
+}
+
+/// Reads a head and so many bytes after it.
+fn drain(stream: &mut TcpStream, count: usize) {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let taken = std::io::copy(&mut stream.take(count as u64), &mut std::io::sink()).unwrap();
+    assert_eq!(taken, count as u64);
+}
+
+/// A quarter of a gigabyte up and as much down: no more of it is ever held than a few buffers.
+#[test]
+fn bodies_of_any_size_pass_in_little_memory() {
+    const SIZE: usize = 256 << 20;
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pogo = Launch { workers: 1, ..Launch::default() }.before(listener.local_addr().unwrap());
+    let api = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        for size in [256 << 10, SIZE] {
+            drain(&mut stream, size);
+            pour(&mut stream, "HTTP/1.1 200 OK", size);
+        }
+    });
+    let mut client = TcpStream::connect(pogo.address()).unwrap();
+    client.set_read_timeout(Some(LONG)).unwrap();
+    let peaks = [256 << 10, SIZE].map(|size| {
+        pour(&mut client, "PUT /large HTTP/1.1\r\nHost: api", size);
+        drain(&mut client, size);
+        kernel_says(&pogo, "VmHWM:")
+    });
+    api.join().unwrap();
+    let [small, large] = peaks;
+    eprintln!("{} KiB more at most", (large - small) >> 10);
+    assert!(large - small < 8 << 20, "{small} bytes at most before, {large} after");
 }
 
 #[test]

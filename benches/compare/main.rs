@@ -5,7 +5,7 @@
 //! slow minute meets all of them. The generator (this process) and the API are counted for nobody.
 //!
 //! Read in this order: `row` (what is measured), `peer` (of whom), `http`, `events` and `idle` (how), `crowd` (what must arrive),
-//! `table` (what is printed), `report` (what becomes of it). `guard` and `soak` are programs of their own.
+//! `table` (what is printed), `report` (what becomes of it). `guard`, `soak` and `formats` are programs of their own.
 
 mod chart;
 mod conf;
@@ -15,6 +15,7 @@ mod cpu;
 mod crowd;
 mod events;
 mod floor;
+mod formats;
 mod guard;
 mod http;
 mod http2_load;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
             pass_through::run(*upstream, *workers, *http2)
         }
         Some(Role::Floor) => floor::run(),
+        Some(Role::Formats) => formats::run(options.rounds),
         Some(Role::Guard { update }) => alone(guard::run(&options, *update)),
         Some(Role::Soak { minutes, sockets, into }) => {
             alone(soak::run(&options, *minutes, *sockets, into))

@@ -116,6 +116,8 @@ pub(crate) enum Role {
         #[arg(long, value_name = "FOLDER", default_value = "docs")]
         into: PathBuf,
     },
+    /// Print what a message weighs and costs in each format.
+    Formats,
     /// Draw the plots and fill in the table of `docs/performance.md`, from the file of `--json`.
     Report { figures: PathBuf },
     /// This program as the API behind the servers.

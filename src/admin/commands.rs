@@ -12,7 +12,6 @@ use super::Desk;
 use super::answer::{Answer, Refusal};
 use crate::change;
 use crate::hub::mail::Published;
-use crate::protocol::{Outgoing, codec};
 use crate::session::is_reserved;
 
 /// URIs and groups in one announcement.
@@ -83,14 +82,8 @@ impl Desk {
         if is_reserved(&event) || matches!(&*event, "ping" | "auth") {
             return Err(Refusal::unprocessable(format!("{event:?} is an event of Pogo's own")));
         }
-        let frame = codec::encode(&Outgoing {
-            event: Some(&event),
-            channel: Some(&channel),
-            data: data.as_deref(),
-            ..Outgoing::default()
-        });
         tracing::debug!(%channel, event, "an operator published");
-        let published = Published { channel: channel.into(), frame };
+        let published = Published::new(channel.into(), event, data, None);
         self.reach.mail.iter().for_each(|mailbox| mailbox.publish(published.clone()));
         Ok(Answer::json(&json!({"status": "published"})))
     }

@@ -97,7 +97,10 @@ impl Check<'_> {
     fn websocket(&self, config: &Config) -> Result<(), Fault> {
         let websocket = &config.websocket;
         if websocket.formats.is_empty() {
-            return self.refuse("websocket.formats", "the list is empty; expected [\"json\"]");
+            return self.refuse(
+                "websocket.formats",
+                "the list is empty; expected [\"json\"], which is spoken in any case, or more",
+            );
         }
         let origins = &websocket.allowed_origins;
         if origins.len() > 1 && origins.iter().any(|origin| origin.0 == Origin::ANY) {

@@ -10,6 +10,7 @@ use super::fault::{Fault, Kind};
 use super::sections::{self, Config};
 use super::{Loaded, gate, tls};
 use crate::gate::auth::{self, Authenticator, Jwt, Secret};
+use crate::protocol::Format;
 use crate::units::Interval;
 use crate::{admin, channel, gateway, hub, route, server, session, upstream};
 
@@ -69,10 +70,10 @@ fn upstream(config: &Config, document: &Document) -> Result<upstream::Options, F
     tls::upstream(options, config, document)
 }
 
-/// `formats` is not passed on: the one format there is is always spoken.
 fn session(websocket: &sections::WebSocket) -> session::Options {
     session::Options {
         path: websocket.path.0.clone(),
+        formats: websocket.formats.iter().copied().map(format).collect(),
         message_bytes: websocket.message_bytes.0,
         bindings: websocket.bindings,
         channels: websocket.channels,
@@ -81,6 +82,15 @@ fn session(websocket: &sections::WebSocket) -> session::Options {
         pong_timeout: websocket.pong_timeout.0,
         max_lifetime: duration(websocket.max_lifetime),
         outbox_bytes: websocket.outbox_bytes.0,
+    }
+}
+
+fn format(format: sections::Format) -> Format {
+    match format {
+        sections::Format::Json => Format::Json,
+        sections::Format::JsonCompact => Format::JsonCompact,
+        sections::Format::MsgPack => Format::MsgPack,
+        sections::Format::MsgPackCompact => Format::MsgPackCompact,
     }
 }
 

@@ -133,7 +133,12 @@ impl Default for WebSocket {
     fn default() -> Self {
         Self {
             path: Path("/".into()),
-            formats: vec![Format::Json],
+            formats: vec![
+                Format::Json,
+                Format::JsonCompact,
+                Format::MsgPack,
+                Format::MsgPackCompact,
+            ],
             allowed_origins: Vec::new(),
             message_bytes: Size::kib(64),
             bindings: 1000,
@@ -152,6 +157,11 @@ impl Default for WebSocket {
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     Json,
+    #[serde(rename = "json.compact")]
+    JsonCompact,
+    MsgPack,
+    #[serde(rename = "msgpack.compact")]
+    MsgPackCompact,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

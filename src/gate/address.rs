@@ -297,6 +297,35 @@ pub(super) mod tests {
         }
     }
 
+    /// A generous bound, for a build that is not optimised on a machine that is not idle: the best
+    /// of many rounds counts. A look-up that reads the list would take a hundred times as long.
+    #[test]
+    fn one_of_a_hundred_thousand_networks_is_found_in_no_time() {
+        use std::hint::black_box;
+
+        use tokio::time::Instant;
+
+        let networks: Vec<IpNet> = (0..100_000_u32)
+            .map(|n| match n % 2 {
+                0 => IpNet::new(Ipv4Addr::from_bits(n << 12).into(), 24).unwrap(),
+                _ => IpNet::new(Ipv6Addr::from_bits(u128::from(n) << 80).into(), 64).unwrap(),
+            })
+            .collect();
+        let rules = AddressRules::new(&[], &networks);
+        let wanted: Vec<IpAddr> =
+            networks.iter().step_by(97).flat_map(|net| [net.addr(), net.broadcast()]).collect();
+        let round = || {
+            let begin = Instant::now();
+            for address in &wanted {
+                assert!(black_box(&rules).admit(*black_box(address)).is_err());
+            }
+            begin.elapsed() / u32::try_from(wanted.len()).unwrap()
+        };
+        let best = (0..50).map(|_| round()).min().unwrap();
+        eprintln!("{best:?} a look-up");
+        assert!(best < Duration::from_micros(2), "{best:?}");
+    }
+
     fn any_network() -> impl Strategy<Value = IpNet> {
         // few leading bits vary, so that networks overlap, nest and touch
         prop_oneof![

@@ -67,7 +67,8 @@ pub(super) fn remove_hop_by_hop(
 fn nominations(line: &[u8], names: &mut Vec<HeaderName>) {
     for member in line.split(|&byte| byte == b',') {
         let member = member.trim_ascii();
-        let known = [&b"keep-alive"[..], b"close", b"upgrade", b"te"];
+        // Removed by name, whether it is named here or not.
+        let known = [&b"keep-alive"[..], b"upgrade", b"te"];
         if known.iter().any(|known| member.eq_ignore_ascii_case(known)) {
             continue;
         }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use tokio::sync::Notify;
 
+pub use super::published::Published;
 use super::written::Written;
 use crate::audience::ViewKey;
 use crate::change::Change;
@@ -46,13 +46,6 @@ pub struct Delivery {
     /// Those who wait with a ticket up to this one have their answer.
     pub covers: u64,
     pub verdict: Verdict,
-}
-
-/// A channel event on its way to the subscribers of another worker.
-#[derive(Debug, Clone)]
-pub struct Published {
-    pub channel: Arc<str>,
-    pub frame: Bytes,
 }
 
 /// Answers to writes that wait for one worker; at the bound the views are fetched instead.

@@ -77,8 +77,9 @@ impl Session {
         struct Data {
             token: String,
         }
-        let data =
-            message.data.as_ref().and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
+        // Binary is no token.
+        let data = message.data.as_ref().filter(|_| message.packed.is_none());
+        let data = data.and_then(|data| serde_json::from_str::<Data>(data.get()).ok());
         let Some(Data { token }) = data else {
             let problem =
                 Problem::new(ErrorCode::BadRequest, "\"data\" must be {\"token\": \"…\"}");

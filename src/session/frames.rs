@@ -12,6 +12,7 @@ use crate::protocol::Close;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received {
     Text(String),
+    Binary(Vec<u8>),
     Ping(Vec<u8>),
     Pong,
     /// The peer's close frame, with the code to answer it with.
@@ -26,6 +27,8 @@ pub struct Frames {
     done: usize,
     /// The beginning of a fragmented message.
     message: Option<Vec<u8>>,
+    /// Messages come in binary frames, and not in text.
+    is_binary: bool,
     /// Where the next frame begins is not known any more, so nothing is kept.
     lost: bool,
 }
@@ -34,6 +37,10 @@ pub struct Frames {
 const MAX_CONTROL: u64 = 125;
 
 impl Frames {
+    pub fn of(is_binary: bool) -> Self {
+        Self { is_binary, ..Self::default() }
+    }
+
     pub fn push(&mut self, bytes: &[u8]) {
         if !self.lost {
             self.bytes.extend_from_slice(bytes);
@@ -97,9 +104,12 @@ impl Frames {
             OpCode::Control(Control::Ping) => Ok(Some(Received::Ping(payload))),
             OpCode::Control(Control::Pong) => Ok(Some(Received::Pong)),
             OpCode::Control(Control::Close) => close_code(&payload).map(Received::Close).map(Some),
-            OpCode::Data(Data::Text) if self.message.is_none() => {
+            OpCode::Data(kind @ (Data::Text | Data::Binary)) if self.message.is_none() => {
+                if self.is_binary != (kind == Data::Binary) {
+                    return Err(Close::Unsupported);
+                }
                 if header.is_final {
-                    return text(payload).map(Some);
+                    return self.whole(payload).map(Some);
                 }
                 self.message = Some(payload);
                 Ok(None)
@@ -108,14 +118,20 @@ impl Frames {
                 let mut message = self.message.take().ok_or(Close::Protocol)?;
                 message.extend_from_slice(&payload);
                 if header.is_final {
-                    return text(message).map(Some);
+                    return self.whole(message).map(Some);
                 }
                 self.message = Some(message);
                 Ok(None)
             }
-            OpCode::Data(Data::Binary) if self.message.is_none() => Err(Close::Unsupported),
             OpCode::Data(_) | OpCode::Control(_) => Err(Close::Protocol),
         }
+    }
+
+    fn whole(&self, message: Vec<u8>) -> Result<Received, Close> {
+        if self.is_binary {
+            return Ok(Received::Binary(message));
+        }
+        String::from_utf8(message).map(Received::Text).map_err(|_| Close::Invalid)
     }
 
     /// Forgets what was read, and gives the memory back when nothing is left.
@@ -127,10 +143,6 @@ impl Frames {
         }
         self.done = 0;
     }
-}
-
-fn text(bytes: Vec<u8>) -> Result<Received, Close> {
-    String::from_utf8(bytes).map(Received::Text).map_err(|_| Close::Invalid)
 }
 
 fn close_code(payload: &[u8]) -> Result<u16, Close> {

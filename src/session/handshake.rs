@@ -4,13 +4,14 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::protocol::Format;
 use crate::rejection::Rejection;
 
-/// The subprotocol that is chosen when it is offered; with none, messages are JSON text too.
-const JSON: &str = "pogo.v1.json";
-
-/// The answer to a request that wants to open one of Pogo's own sockets.
-pub fn accept<B>(request: &Request<B>) -> Result<Response<()>, Rejection> {
+/// The answer to a request that wants to open one of Pogo's own sockets, and what will be spoken.
+pub fn accept<B>(
+    request: &Request<B>,
+    formats: &[Format],
+) -> Result<(Response<()>, Format), Rejection> {
     let headers = request.headers();
     if request.method() != Method::GET {
         return Err(Rejection::MethodNotAllowed);
@@ -29,10 +30,12 @@ pub fn accept<B>(request: &Request<B>) -> Result<Response<()>, Rejection> {
     answer.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     answer.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     answer.insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
-    if offers(headers, JSON) {
-        answer.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(JSON));
+    let chosen = choose(headers, formats);
+    if let Some(format) = chosen {
+        let subprotocol = HeaderValue::from_static(format.subprotocol());
+        answer.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
-    Ok(response)
+    Ok((response, chosen.unwrap_or_default()))
 }
 
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
@@ -40,10 +43,14 @@ fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderVal
     values.next().filter(|_| values.next().is_none())
 }
 
-fn offers(headers: &HeaderMap, subprotocol: &str) -> bool {
+/// The first subprotocol of the client's that is spoken here.
+fn choose(headers: &HeaderMap, formats: &[Format]) -> Option<Format> {
     headers
         .get_all(header::SEC_WEBSOCKET_PROTOCOL)
         .iter()
         .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .any(|offered| offered.trim_ascii() == subprotocol.as_bytes())
+        .find_map(|offered| {
+            let name = offered.trim_ascii();
+            formats.iter().find(|format| format.subprotocol().as_bytes() == name).copied()
+        })
 }

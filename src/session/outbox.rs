@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 
 use crate::hub::mirror::Binding;
-use crate::protocol::{Outgoing, codec};
+use crate::protocol::{Format, Outgoing, codec};
 use crate::transport::Transport;
 use crate::view::{Content, State};
 
@@ -25,6 +25,7 @@ const MAX_CHANNEL_EVENTS: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Outbox {
+    pub(super) format: Format,
     queue: RefCell<VecDeque<Queued>>,
     bytes: Cell<usize>,
     channel_events: Cell<usize>,
@@ -78,12 +79,16 @@ struct Queued {
 }
 
 impl Outbox {
+    pub(super) fn new(format: Format) -> Self {
+        Self { format, ..Self::default() }
+    }
+
     pub(super) fn push(&self, frame: Bytes) {
         self.enqueue(frame, false);
     }
 
     /// Queues a channel event, or counts it as lost and says no.
-    pub(super) fn push_event(&self, channel: &Arc<str>, frame: &Bytes, limit: usize) -> bool {
+    pub(super) fn push_event(&self, channel: &Arc<str>, frame: Bytes, limit: usize) -> bool {
         let full = self.channel_events.get() >= MAX_CHANNEL_EVENTS
             || self.bytes.get() + frame.len() > limit;
         if full {
@@ -92,7 +97,7 @@ impl Outbox {
         }
         self.report_lost();
         self.channel_events.set(self.channel_events.get() + 1);
-        self.enqueue(frame.clone(), true);
+        self.enqueue(frame, true);
         true
     }
 
@@ -237,7 +242,7 @@ impl Outbox {
 
     /// Makes the frames that a binding is owed, and counts them.
     fn show(&self, binding: &Binding) -> (Option<Bytes>, Option<Bytes>) {
-        let (state, notice) = frames_of(binding);
+        let (state, notice) = frames_of(binding, self.format);
         let count = u64::from(state.is_some()) + u64::from(notice.is_some());
         self.shown.set(self.shown.get() + count);
         (state, notice)
@@ -251,55 +256,50 @@ impl Outbox {
                 count: Some(count),
                 ..Outgoing::default()
             };
-            self.push(codec::encode(&message));
+            self.push(codec::encode(&message, self.format));
         }
     }
 }
 
 /// What brings the client from what it holds to the latest, and what it has to know of that; nothing
 /// when it is there.
-fn frames_of(binding: &Binding) -> (Option<Bytes>, Option<Bytes>) {
+fn frames_of(binding: &Binding, format: Format) -> (Option<Bytes>, Option<Bytes>) {
     let Some((state, stale)) = binding.latest().filter(|_| binding.live.get()) else {
         return (None, None);
     };
     let is_new = binding.held.borrow().as_deref() != Some(&*state.version);
     let frame = is_new.then(|| {
         binding.held.replace(Some(Arc::clone(&state.version)));
-        state_frame(&state, binding)
+        state_frame(&state, binding, format)
     });
     let event = match (binding.told_stale.replace(stale), stale) {
         (false, true) => "stale",
         (true, false) if !is_new => "fresh",
         _ => return (frame, None),
     };
-    let notice = codec::encode(&Outgoing {
-        event: Some(event),
-        uri: Some(binding.name()),
-        ..Outgoing::default()
-    });
-    (frame, Some(notice))
+    let notice = Outgoing { event: Some(event), uri: Some(binding.name()), ..Outgoing::default() };
+    (frame, Some(codec::encode(&notice, format)))
 }
 
-fn state_frame(state: &State, binding: &Binding) -> Bytes {
+fn state_frame(state: &State, binding: &Binding, format: Format) -> Bytes {
     let versioned = binding.versioned.get();
-    let encode = |uri: &str| {
-        let (event, data) = match &state.content {
-            Content::Data(data) => ("update", Some(&*data.0)),
-            Content::Absent => ("delete", None),
-            Content::Unseen => ("update", None),
-        };
-        codec::encode(&Outgoing {
-            event: Some(event),
-            uri: Some(uri),
-            data,
-            version: versioned.then_some(&*state.version),
-            ..Outgoing::default()
-        })
-    };
     match &binding.spelling {
-        Some(spelling) => encode(spelling),
+        Some(spelling) => encode_state(state, spelling, versioned, format),
         None => state.frames[usize::from(versioned)]
-            .get_or_init(|| encode(binding.uri.as_str()))
-            .clone(),
+            .get(format, || encode_state(state, binding.uri.as_str(), versioned, format)),
     }
+}
+
+/// Apart, so that what each delivery passes through stays small.
+#[inline(never)]
+fn encode_state(state: &State, uri: &str, versioned: bool, format: Format) -> Bytes {
+    let (event, data) = match &state.content {
+        Content::Data(data) => ("update", Some(&*data.0)),
+        Content::Absent => ("delete", None),
+        Content::Unseen => ("update", None),
+    };
+    let version = versioned.then_some(&*state.version);
+    let update =
+        Outgoing { event: Some(event), uri: Some(uri), data, version, ..Outgoing::default() };
+    codec::encode(&update, format)
 }

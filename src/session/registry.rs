@@ -24,7 +24,7 @@ use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
 use crate::hub::mail::Published;
 use crate::hub::{Hub, News};
-use crate::protocol::Close;
+use crate::protocol::{Close, Format};
 use crate::route::Routes;
 use crate::transport::Transport;
 
@@ -90,6 +90,11 @@ impl Sessions {
         })
     }
 
+    /// What clients may choose by a subprotocol.
+    pub fn formats(&self) -> Vec<Format> {
+        self.services().options.formats.clone()
+    }
+
     /// What holds now. What begins with it is to end with it.
     pub(super) fn services(&self) -> Rc<Services> {
         Rc::clone(&self.services.borrow())
@@ -113,8 +118,8 @@ impl Sessions {
             connection: RefCell::new(Some(Connection { stream, _slot: opening.slot })),
             client: opening.client,
             host: opening.host,
-            frames: RefCell::new(Frames::default()),
-            outbox: Outbox::default(),
+            frames: RefCell::new(Frames::of(opening.format.is_binary())),
+            outbox: Outbox::new(opening.format),
             viewer: RefCell::new(Rc::new(viewer)),
             authenticated: Cell::new(false),
             expires: Cell::new(None),
@@ -217,7 +222,8 @@ impl Sessions {
         let metrics = self.hub.metrics();
         let limit = self.services().options.outbox_bytes;
         for member in self.members.others(&published.channel, sender) {
-            let taken = member.outbox.push_event(&published.channel, &published.frame, limit);
+            let frame = published.frame(member.outbox.format);
+            let taken = member.outbox.push_event(&published.channel, frame, limit);
             let count = if taken { &metrics.channel_events } else { &metrics.channel_events_lost };
             count.add(1);
             member.owe_flush();

@@ -12,7 +12,8 @@ use crate::gate::Action;
 use crate::hub::Unbound;
 use crate::hub::mail::Published;
 use crate::hub::mirror::{Binding, Owner, Purpose};
-use crate::protocol::{Close, ErrorCode, Message, Outgoing, Problem, Status, codec};
+use crate::protocol::codec::Malformed;
+use crate::protocol::{Close, ErrorCode, Message, Outgoing, Problem, Status};
 use crate::uri::Uri;
 use crate::view::{Content, End, Verdict};
 
@@ -20,10 +21,9 @@ use crate::view::{Content, End, Verdict};
 const MAX_OVER_RATE: u32 = 64;
 
 impl Session {
-    /// One text message.
-    pub(super) fn handle(&self, text: &str) {
+    /// One message.
+    pub(super) fn handle(&self, decoded: Result<Message, Malformed>) {
         self.sessions.hub.metrics().messages.add(1);
-        let decoded = codec::decode(text);
         let viewer = Rc::clone(&self.viewer.borrow());
         if let Err(problem) = self.pay(Action::Message, &viewer) {
             self.strikes.set(self.strikes.get() + 1);
@@ -66,14 +66,14 @@ impl Session {
             ("ping", ..) => self.acknowledge(message.id.as_deref()),
             ("auth", ..) => self.auth(message),
             (event, ..) if is_reserved(event) => self.refuse_unknown(&message),
-            (_, true, false) => self.publish(&message),
+            (_, true, false) => self.publish(message),
             ("bind", ..) => self.bind(message),
             ("unbind", ..) => self.unbind(&message),
             ("index" | "show", ..) => self.rest(Verb::Read, message),
             ("create", ..) => self.rest(Verb::Create, message),
             ("update", ..) => self.rest(Verb::Update, message),
             ("delete", ..) => self.rest(Verb::Delete, message),
-            (_, true, true) => self.publish(&message),
+            (_, true, true) => self.publish(message),
             _ => self.refuse_unknown(&message),
         }
     }
@@ -114,6 +114,11 @@ impl Session {
     }
 
     fn rest(&self, verb: Verb, message: Message) {
+        if message.packed.is_some() && verb != Verb::Read {
+            let text = "the API is sent JSON, in which binary has no form";
+            let problem = Problem::new(ErrorCode::BadRequest, text);
+            return self.refuse(message.id.as_deref(), &problem);
+        }
         if let Some(uri) = self.uri_of(&message) {
             let viewer = Rc::clone(&self.viewer.borrow());
             self.call(Call { verb, uri, message, viewer });
@@ -298,15 +303,11 @@ impl Session {
         self.acknowledge(message.id.as_deref());
     }
 
-    fn publish(&self, message: &Message) {
-        let Some(name) = self.channel_of(message, channel::Right::Publish) else { return };
-        let frame = codec::encode(&Outgoing {
-            event: Some(&message.event),
-            channel: Some(name),
-            data: message.data.as_deref(),
-            ..Outgoing::default()
-        });
-        self.sessions.publish(&Published { channel: name.into(), frame }, self.id);
+    fn publish(&self, message: Message) {
+        let Some(name) = self.channel_of(&message, channel::Right::Publish) else { return };
+        let channel = name.into();
+        let published = Published::new(channel, message.event, message.data, message.packed);
+        self.sessions.publish(&published, self.id);
         self.acknowledge(message.id.as_deref());
     }
 }

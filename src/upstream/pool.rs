@@ -22,6 +22,7 @@ use super::wire::Wire;
 use crate::alarm::Alarm;
 use crate::body::RequestBody;
 use crate::head::Heads;
+use crate::spelling::Spelling;
 use crate::transport::Transport;
 
 /// How many requests may wait for each connection that there may be.
@@ -180,6 +181,7 @@ impl Lease {
 pub(super) struct Live {
     sender: SendRequest<RequestBody>,
     heads: Arc<Heads>,
+    spelling: Arc<Spelling>,
     /// None once it has ended: a request that hyper still holds is given back when it is dropped.
     connection: Option<Box<http1::Connection<Wire, RequestBody>>>,
     /// What it leaves, once it has ended: the socket, and what had come on it.
@@ -204,11 +206,12 @@ impl Live {
         stream: Transport,
     ) -> hyper::Result<Self> {
         let wire = Wire::new(stream);
-        let heads = wire.heads();
+        let (heads, spelling) = (wire.heads(), wire.spelling());
         let (sender, connection) = builder.handshake(wire).await?;
         Ok(Self {
             sender,
             heads,
+            spelling,
             connection: Some(Box::new(connection)),
             left: None,
             used: Instant::now(),
@@ -219,9 +222,10 @@ impl Live {
     /// Sends one request and drives the connection until the head of its answer is here.
     pub(super) async fn send(
         &mut self,
-        request: Box<Request<RequestBody>>,
+        mut request: Box<Request<RequestBody>>,
     ) -> Result<Response<Incoming>, Box<Broken>> {
         self.heads.expect();
+        self.spelling.of_next(request.extensions_mut().remove());
         self.write(request).await
     }
 

@@ -8,17 +8,18 @@ use tokio::time::Instant;
 use super::failure::{Failure, Kind, kind};
 use super::response::{Connection, Download, ResponseBody};
 use super::wire::Wire;
-use super::{Upstream, within};
+use super::{Upstream, note_spelling, within};
 use crate::alarm::Alarm;
 use crate::body::RequestBody;
 use crate::transport::Transport;
 
 impl Upstream {
     /// Sends a request to switch protocols, on a connection that serves nothing else.
-    pub async fn upgrade(&self, request: Request<RequestBody>) -> Result<Switch, Failure> {
+    pub async fn upgrade(&self, mut request: Request<RequestBody>) -> Result<Switch, Failure> {
         let permit = self.permit().await?;
         let wire = Wire::new(self.connect().await?);
         let heads = wire.heads();
+        wire.spelling().of_next(request.extensions_mut().remove());
         let (mut sender, connection) = self
             .roomy
             .handshake(wire)
@@ -31,7 +32,7 @@ impl Upstream {
             .await
             .ok_or_else(|| Failure::seen(Kind::ResponseTimeout))?;
         let mut answer = answer.map_err(|error| Failure::seen(kind(error)))?;
-        self.spell(&heads, &mut answer);
+        note_spelling(&heads, &mut answer);
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             let upgrade = hyper::upgrade::on(&mut answer);
             let head = answer.map(|_| ());

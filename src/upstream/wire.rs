@@ -9,8 +9,8 @@ use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 
-use crate::downstream::write_at_once;
 use crate::head::{Heads, Scan};
+use crate::spelling::{Speller, Spelling};
 use crate::transport::Transport;
 
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub(super) struct Wire {
     asked: bool,
     heads: Arc<Heads>,
     scan: Scan,
+    speller: Speller,
 }
 
 impl Wire {
@@ -32,6 +33,7 @@ impl Wire {
             asked: false,
             heads: Arc::default(),
             scan: Scan::default(),
+            speller: Speller::default(),
         }
     }
 
@@ -51,6 +53,10 @@ impl Wire {
 
     pub(super) fn heads(&self) -> Arc<Heads> {
         Arc::clone(&self.heads)
+    }
+
+    pub(super) fn spelling(&self) -> Arc<Spelling> {
+        self.speller.spelling()
     }
 
     pub(super) fn into_transport(self) -> Transport {
@@ -90,7 +96,8 @@ impl Write for Wire {
         if self.swallows(cx) {
             return Poll::Ready(Ok(buf.len()));
         }
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let this = &mut *self;
+        this.speller.poll_write(&mut this.io, cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -101,7 +108,8 @@ impl Write for Wire {
         if self.swallows(cx) {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        write_at_once(&mut self.io, cx, bufs)
+        let this = &mut *self;
+        this.speller.poll_write(&mut this.io, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -109,6 +117,7 @@ impl Write for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.speller.flushed();
         Pin::new(&mut self.io).poll_flush(cx)
     }
 

@@ -1,13 +1,12 @@
 //! What a view shows, what a fetch brought, and what the members are told.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use http::HeaderValue;
 use serde_json::value::RawValue;
 
 use crate::audience::Vary;
-use crate::protocol::Problem;
+use crate::protocol::{Encoded, Problem};
 
 /// What a view shows.
 #[derive(Debug)]
@@ -20,9 +19,9 @@ pub struct State {
     pub vary: Vary,
     /// What the API says it is in.
     pub groups: Vec<Arc<str>>,
-    /// The `update` (or `delete`) frame, without and with `version`: encoded once, by whoever
+    /// The `update` (or `delete`) frame, without and with `version`: encoded once for each format, by whoever
     /// needs it first, and shared by every member on every worker.
-    pub frames: [OnceLock<Bytes>; 2],
+    pub frames: [Encoded; 2],
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -67,6 +66,7 @@ impl State {
 
 /// What a fetch brought.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "most are states, and a view has one under way")]
 pub enum Answer {
     State(State),
     NotModified,

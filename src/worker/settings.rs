@@ -18,7 +18,6 @@ use crate::metrics;
 use crate::route::Routes;
 use crate::server::Options;
 use crate::session;
-use crate::spelling::Spellings;
 use crate::tls::Identity;
 use crate::upstream::{Secure, Upstream};
 
@@ -121,9 +120,9 @@ impl Settings {
     }
 
     /// A worker's way to the upstream.
-    pub(super) fn upstream(&self, workers: usize, spellings: &Rc<Spellings>) -> Rc<Upstream> {
+    pub(super) fn upstream(&self, workers: usize) -> Rc<Upstream> {
         let (options, secure) = (self.options.upstream.clone(), self.secure.clone());
-        Rc::new(Upstream::new(options, secure, workers, Rc::clone(spellings)))
+        Rc::new(Upstream::new(options, secure, workers))
     }
 
     fn via(&self) -> Option<Via> {

@@ -32,8 +32,7 @@ pub(super) fn http1(options: &gateway::Options) -> http1::Builder {
         .max_buf_size(options.header_bytes.max(64 * 1024))
         .half_close(false)
         .keep_alive(true)
-        .writev(true)
-        .title_case_headers(true);
+        .writev(true);
     if options.headers != HEADERS_BY_DEFAULT {
         builder.max_headers(options.headers);
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Launch, Nowhere, Process, Reply, Socket, Upstream, Wire};
+use crate::harness::{Api, Launch, Nowhere, Process, Reply, Socket, Upstream, Wire, in_plain_json};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 
@@ -159,6 +159,7 @@ fn an_upstream_that_is_not_there_a_rate_and_a_drain_that_ends_are_told() {
 
 #[test]
 fn a_socket_has_a_line_when_it_ends() {
+    in_plain_json();
     let api = Api::start();
     api.on("GET /", |_, _| Some(Reply::new(200, &json!({}))));
     let mut program = start(api.address(), "");

@@ -8,6 +8,7 @@ use http::Request;
 use http_body_util::Full;
 use pogo::gate::forwarded::Field;
 use pogo::server::Options;
+use pogo::units::Rate;
 use serde_json::json;
 
 use crate::harness::{Api, Http2, Launch, Message, Pogo, Socket, Wire};
@@ -339,4 +340,37 @@ fn connections_through_a_balancer_count_for_their_client() {
     first.close();
     first.assert_ended();
     Socket::open_for(&pogo, "192.0.2.7").must(json!({"event": "ping"}));
+}
+
+#[test]
+fn what_a_client_says_of_itself_opens_no_door_and_no_budget_and_stands_in_no_log() {
+    let api = Api::start();
+    let once = Rate {
+        count: 1.try_into().unwrap(),
+        per: Duration::from_secs(3600),
+        burst: 1.try_into().unwrap(),
+    };
+    let ask = |pogo: &Pogo, client: &str| {
+        let request = format!(
+            "GET /posts HTTP/1.1\r\nHost: api\r\nX-Forwarded-For: {client}\r\n\
+             Forwarded: for={client}\r\nX-Real-IP: {client}\r\n\r\n"
+        );
+        answer(pogo.connect(), &request).status()
+    };
+    for field in [Field::XForwardedFor, Field::Forwarded] {
+        let pogo = Pogo::at(&api.address().to_string(), |options| {
+            options.gate.client_header = field;
+            options.gate.rates.http = Some(once);
+        });
+        assert_eq!([ask(&pogo, "192.0.2.1"), ask(&pogo, "192.0.2.2")], [200, 429]);
+        let pogo = Pogo::at(&api.address().to_string(), |options| {
+            options.gate.client_header = field;
+            options.gate.allow = vec!["192.0.2.0/24".parse().unwrap()];
+        });
+        assert_eq!(ask(&pogo, "192.0.2.1"), 403);
+    }
+    let pogo = Launch { access_log: true, ..Launch::default() }.before(api.address());
+    let request = "GET /posts HTTP/1.1\r\nHost: api\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n";
+    assert_eq!(answer(pogo.connect(), request).status(), 200);
+    assert_eq!(pogo.line("request")["client"], "127.0.0.1");
 }

@@ -7,7 +7,7 @@ use pogo::server::Options;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::harness::{Api, Message, PATIENCE, Pogo, Reply, Socket};
+use crate::harness::{Api, Message, PATIENCE, Pogo, Reply, Socket, in_plain_json};
 
 const GET: &str = "GET /posts HTTP/1.1\r\nHost: api\r\n\r\n";
 
@@ -118,6 +118,7 @@ fn a_ban_ends_by_itself() {
 
 #[test]
 fn bad_credentials_and_malformed_requests_and_messages_are_offences_too() {
+    in_plain_json();
     let (api, pogo) = start(|_| ());
     api.on("GET /posts", |_, _| Some(Reply::empty(401)));
     let token = "GET /posts HTTP/1.1\r\nHost: api\r\nAuthorization: Bearer bad\r\n\r\n";

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::harness::frames::{DATA, END_STREAM, Fate, Frames, request};
-use crate::harness::{Api, Pogo, Socket, Upstream, frame};
+use crate::harness::{Api, Pogo, Socket, Upstream, frame, in_plain_json};
 
 #[test]
 fn a_head_has_so_many_bytes_and_fields() {
@@ -82,6 +82,7 @@ fn a_body_in_frames_has_so_many_bytes_and_a_pace() {
 
 #[test]
 fn a_message_has_so_many_bytes_whole_or_in_pieces() {
+    in_plain_json();
     let api = Api::start();
     let pogo = Pogo::at(&api.address().to_string(), |options| options.session.message_bytes = 50);
     let ping = |length: usize| format!("{:length$}", r#"{"id":1,"event":"ping"}"#);

@@ -4,7 +4,7 @@ use pogo::channel::{Rule, Who};
 use pogo::server::Options;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Pogo, Reply, Socket};
+use crate::harness::{Api, Pogo, Reply, Socket, in_plain_json};
 
 fn start(change: impl FnOnce(&mut Options)) -> (Api, Pogo) {
     let api = Api::start();
@@ -46,6 +46,7 @@ fn every_other_subscriber_hears_on_whichever_worker() {
 
 #[test]
 fn an_event_is_passed_on_as_it_was_and_without_what_is_the_senders() {
+    in_plain_json();
     let (_api, pogo) = start(|options| options.workers = 1);
     let mut sender = Socket::open(&pogo);
     let mut other = Socket::open(&pogo);

@@ -7,7 +7,7 @@ use pogo::server::Options;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Api, Pogo, Socket, frame};
+use crate::harness::{Api, Pogo, Socket, frame, in_plain_json};
 
 fn start(change: impl FnOnce(&mut Options)) -> (Api, Pogo) {
     let api = Api::start();
@@ -137,6 +137,7 @@ fn a_clients_close_is_answered_with_its_code() {
 
 #[test]
 fn what_was_asked_before_the_close_is_answered_before_it() {
+    in_plain_json();
     let (_api, pogo) = start(|_| ());
     let mut socket = Socket::open(&pogo);
     let ping = frame(0x81, br#"{"id":1,"event":"ping"}"#);
@@ -242,6 +243,7 @@ fn a_client_that_does_not_read_ends_with_the_last_state() {
 
 #[test]
 fn a_client_that_does_not_read_is_not_read() {
+    in_plain_json();
     let (_api, pogo) = start(|_| ());
     let mut deaf = Socket::open(&pogo);
     deaf.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();

@@ -2,80 +2,15 @@
 //! order, each whole and in one form; and nobody is given another's answer. What the client has
 //! sent is what a second, independent reading of its bytes finds (`harness/reference.rs`).
 
-use std::io::{Read as _, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::harness::reference::{Read, Reading, Request, read, read_all};
-use crate::harness::{PATIENCE, Pogo};
-
-/// An API that answers each request with what it was, and writes down all of them.
-struct Recorder {
-    address: SocketAddr,
-    seen: Arc<Mutex<Seen>>,
-}
-
-#[derive(Debug, Default)]
-struct Seen {
-    requests: Vec<Request>,
-    /// What was no request, with the bytes.
-    nonsense: Vec<String>,
-}
-
-impl Recorder {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen = Arc::<Mutex<Seen>>::default();
-        let recording = Arc::clone(&seen);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let seen = Arc::clone(&recording);
-                std::thread::spawn(move || record(stream, &seen));
-            }
-        });
-        Self { address, seen }
-    }
-
-    fn take(&self) -> Seen {
-        std::mem::take(&mut self.seen.lock().unwrap())
-    }
-}
-
-fn record(mut stream: TcpStream, seen: &Mutex<Seen>) {
-    let (mut bytes, mut buffer) = (Vec::new(), [0; 16 * 1024]);
-    loop {
-        match read(&bytes, Reading::Strict) {
-            Read::Whole { request, length } => {
-                let name = format!("{} {}", request.method, request.target);
-                bytes.drain(..length);
-                let bodiless = request.method == "HEAD";
-                seen.lock().unwrap().requests.push(request);
-                let head = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nX-Name: {name}\r\n\r\n",
-                    name.len()
-                );
-                let answer = if bodiless { head } else { head + &name };
-                if stream.write_all(answer.as_bytes()).is_err() {
-                    return;
-                }
-            }
-            Read::No(why) => {
-                let shown = String::from_utf8_lossy(&bytes).into_owned();
-                seen.lock().unwrap().nonsense.push(format!("{why}: {shown:?}"));
-                return;
-            }
-            Read::Part => match stream.read(&mut buffer) {
-                Ok(0) | Err(_) => return,
-                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-            },
-        }
-    }
-}
+use crate::harness::reference::{Request, read_all};
+use crate::harness::{PATIENCE, Pogo, Recorder};
 
 /// One request, lawful as it stands.
 fn request(number: usize) -> impl Strategy<Value = Vec<u8>> {
@@ -275,7 +210,7 @@ fn judge(seen: &[Request], sent: &[Request], bytes: &[u8]) -> Result<(), TestCas
 #[test]
 fn the_upstream_sees_what_the_client_sent_and_nobody_gets_anothers_answer() {
     let api = Recorder::start();
-    let pogo = Pogo::at(&api.address.to_string(), |options| {
+    let pogo = Pogo::at(&api.address().to_string(), |options| {
         options.gateway.header_read = Duration::from_millis(300);
         options.gateway.request_idle = Duration::from_millis(300);
     });

@@ -45,3 +45,64 @@ fn both_connections_are_kept_for_the_next_request() {
     }
     upstream.assert_untouched();
 }
+
+#[test]
+fn what_is_for_client_and_api_to_understand_passes_as_it_is() {
+    let upstream = Upstream::start();
+    let pogo = Pogo::before(&upstream);
+    let fields = [
+        "Range: bytes=0-1",
+        "If-Range: \"1\"",
+        "If-None-Match: W/\"1\", \"2\"",
+        "If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT",
+        "Proxy-Authorization: Basic YTpi",
+        "Accept-Encoding: br;q=1.0, *;q=0",
+        "Priority: u=1",
+    ];
+    let lines = fields.join("\r\n");
+    let mut client = pogo.ask(&format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n"));
+    let (mut api, request) = upstream.request();
+    for field in fields {
+        let (name, value) = field.split_once(": ").unwrap();
+        assert_eq!(request.one(name).as_deref(), Some(value));
+    }
+    for (status, fields, body) in [
+        ("206 Partial Content", "Content-Range: bytes 0-1/9", "ok"),
+        ("200 With A Range", "Content-Range: bytes 0-1/9", "ok"),
+        ("416 Range Not Satisfiable", "Content-Range: bytes */9", ""),
+        ("401 Who Are You", "WWW-Authenticate: Basic", ""),
+        ("407 Proxy Authentication Required", "Proxy-Authenticate: Basic", ""),
+        ("200 OK", "Server: api/1", ""),
+        ("200 OK", "Date: Thu, 01 Jan 1970 00:00:00 GMT", ""),
+        ("200 OK", "Content-Encoding: gzip", "never unpacked"),
+        ("304 Not Modified", "ETag: W/\"1\"", ""),
+        ("302 Found", "Location: http://127.0.0.1:1/elsewhere", ""),
+        ("999 Beyond", "X-Odd: 1", "odd"),
+    ] {
+        let length = body.len();
+        api.send(format!(
+            "HTTP/1.1 {status}\r\n{fields}\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
+        let answer = client.message();
+        assert_eq!(answer.start, format!("HTTP/1.1 {status}"));
+        let (name, value) = fields.split_once(": ").unwrap();
+        assert_eq!(answer.one(name).as_deref(), Some(value));
+        assert_eq!(answer.text(), body);
+        assert_eq!(answer.one("server").is_some(), name == "Server");
+        // RFC 9110 §6.6.1: one is added where there is none.
+        assert!(httpdate::parse_http_date(&answer.one("date").expect("a date")).is_ok());
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        api.message();
+    }
+}
+
+#[test]
+fn without_a_name_there_is_no_via() {
+    let upstream = Upstream::start();
+    let pogo = Pogo::with(&upstream, |options| options.gateway.via = None);
+    let mut client = pogo.ask("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.1 before\r\n\r\n");
+    let (mut api, request) = upstream.request();
+    assert_eq!(request.one("via").as_deref(), Some("1.1 before"));
+    api.respond("");
+    assert_eq!(client.message().one("via"), None);
+}

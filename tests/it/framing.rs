@@ -196,3 +196,14 @@ fn a_client_that_leaves_amid_its_body_does_not_complete_it() {
     drop(client);
     api.assert_closed();
 }
+
+/// RFC 9112 §5.2: the one reader that may still be sent such lines makes one of them.
+#[test]
+fn a_folded_line_of_an_answer_is_one_line() {
+    let (_, answer) =
+        answered("HTTP/1.1 200 OK\r\nX-Folded: a\r\n  b\r\n\tc\r\nContent-Length: 2\r\n\r\nok");
+    let folded = answer.one("x-folded").unwrap();
+    assert_eq!(folded.split_whitespace().collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert!(!folded.contains(['\r', '\n']), "{folded:?}");
+    assert_eq!(answer.text(), "ok");
+}

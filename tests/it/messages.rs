@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Api, Pogo, Socket, Upstream, frame};
+use crate::harness::{Api, Pogo, Socket, Upstream, frame, in_plain_json};
 
 fn start() -> (Api, Pogo) {
     let api = Api::start();
@@ -22,6 +22,7 @@ fn refusal(socket: &mut Socket, text: &str) -> Value {
 
 #[test]
 fn what_cannot_be_read_is_answered_and_the_socket_goes_on() {
+    in_plain_json();
     let (_api, pogo) = start();
     let mut socket = Socket::open(&pogo);
     for text in [
@@ -70,6 +71,7 @@ fn what_cannot_be_read_is_answered_and_the_socket_goes_on() {
 
 #[test]
 fn ids_are_echoed_as_they_were_written_also_by_errors() {
+    in_plain_json();
     let (_api, pogo) = start();
     let mut socket = Socket::open(&pogo);
     for id in ["0", "-7", "123456789012345678901234567890", r#""a\u00e9\"""#, "\"\""] {
@@ -203,6 +205,7 @@ fn spellings_of_one_uri_are_one_binding_that_keeps_its_first_name() {
 
 #[test]
 fn frames_that_break_the_rules_close_the_socket_with_the_standard_code_and_no_other() {
+    in_plain_json();
     let (_api, pogo) = start();
     let mut bystander = Socket::open(&pogo);
     let huge = vec![b'x'; (64 << 10) + 1];
@@ -247,6 +250,7 @@ fn after_a_frame_that_cannot_be_followed_nothing_more_is_kept_or_done() {
 
 #[test]
 fn a_message_may_come_in_pieces_with_pings_between() {
+    in_plain_json();
     let (_api, pogo) = start();
     let mut socket = Socket::open(&pogo);
     socket.send_frame(0x01, b"{\"id\":1,\"ev");

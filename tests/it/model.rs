@@ -12,6 +12,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
+use pogo::protocol::Format;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -21,6 +22,9 @@ use crate::harness::{Api, PATIENCE, Pogo, Reply, Seen, Socket, Wire};
 const USERS: usize = 3;
 const ITEMS: usize = 3;
 const CLIENTS: usize = 4;
+
+/// What each client speaks.
+type Formats = [Format; CLIENTS];
 
 /// What a client can bind: the collection, or one of the items.
 const TARGETS: usize = ITEMS + 1;
@@ -79,6 +83,10 @@ enum Step {
     Read {
         client: usize,
     },
+}
+
+fn formats() -> impl Strategy<Value = Formats> {
+    [(); CLIENTS].map(|()| prop::sample::select(&Format::ALL[..]))
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -351,7 +359,7 @@ impl Run<'_> {
         old.read(schedule);
         let user = old.next_user.unwrap_or(old.user);
         let held = std::mem::take(&mut old.bound);
-        let mut new = Client::open(&self.world.pogo, user);
+        let mut new = Client::open(&self.world.pogo, old.socket.format(), user);
         for (target, held) in held {
             let version = json!(held.version);
             let message =
@@ -425,9 +433,9 @@ fn uri(schedule: u64, target: usize) -> String {
 }
 
 impl Client {
-    fn open(pogo: &Pogo, user: usize) -> Self {
+    fn open(pogo: &Pogo, format: Format, user: usize) -> Self {
         Self {
-            socket: Socket::open_as(pogo, &token(user)),
+            socket: Socket::open_in(pogo, format, &token(user)),
             user,
             next_user: None,
             pending: HashMap::new(),
@@ -537,10 +545,13 @@ impl Client {
     }
 }
 
-fn run(world: &World, steps: &[Step]) -> Result<(), TestCaseError> {
+fn run(world: &World, formats: &Formats, steps: &[Step]) -> Result<(), TestCaseError> {
     let schedule = world.schedules.fetch_add(1, Ordering::SeqCst);
     world.truths.lock().unwrap().insert(schedule, Truth::default());
-    let clients = (0..CLIENTS).map(|client| Client::open(&world.pogo, client % USERS)).collect();
+    let clients = formats.iter().enumerate();
+    let clients =
+        clients.map(|(client, format)| Client::open(&world.pogo, *format, client % USERS));
+    let clients = clients.collect();
     let mut run = Run { world, schedule, clients, values: 0, writes: Vec::new() };
     for step in steps {
         run.step(step);
@@ -562,7 +573,9 @@ fn whatever_happens_clients_converge_and_see_nothing_of_each_other() {
     let world = World::new();
     let config = ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::default() };
     let mut runner = proptest::test_runner::TestRunner::new(config);
-    if let Err(failure) = runner.run(&steps(), |steps| run(&world, &steps)) {
+    if let Err(failure) =
+        runner.run(&(formats(), steps()), |(formats, steps)| run(&world, &formats, &steps))
+    {
         panic!("{failure}");
     }
     let log = String::from_utf8_lossy(&LOG.lock().unwrap()).into_owned();

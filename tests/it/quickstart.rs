@@ -5,8 +5,9 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Pogo, Socket};
+use crate::harness::{Pogo, Socket, in_every_format};
 
 #[path = "../../examples/quickstart/api.rs"]
 mod api;
@@ -53,20 +54,37 @@ impl Drop for Quickstart {
     }
 }
 
-/// Each fenced block of the page, with the line that it begins at.
-fn transcripts() -> Vec<(usize, Vec<&'static str>)> {
+/// A fenced block of the page.
+struct Transcript {
+    /// The subprotocol in which it is written, if not in JSON for all.
+    subprotocol: &'static str,
+    number: usize,
+    lines: Vec<&'static str>,
+}
+
+fn transcripts() -> Vec<Transcript> {
     let mut blocks = Vec::new();
-    let mut open: Option<(usize, Vec<&str>)> = None;
+    let mut open: Option<Transcript> = None;
     for (number, line) in PROTOCOL.lines().enumerate() {
-        match (&mut open, line) {
-            (None, "```transcript") => open = Some((number + 1, Vec::new())),
-            (Some(_), "```") => blocks.extend(open.take()),
-            (Some((_, lines)), line) => lines.push(line),
-            (None, _) => {}
+        match (&mut open, line.strip_prefix("```transcript")) {
+            (None, Some(name)) => {
+                let subprotocol = name.trim();
+                open = Some(Transcript { subprotocol, number: number + 1, lines: Vec::new() });
+            }
+            (Some(_), _) if line == "```" => blocks.extend(open.take()),
+            (Some(transcript), _) => transcript.lines.push(line),
+            (None, None) => {}
         }
     }
     assert!(open.is_none(), "a transcript does not end");
     blocks
+}
+
+/// The bytes of hexadecimal digits.
+fn bytes(digits: &str) -> Vec<u8> {
+    let digits: Vec<u8> = digits.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
 }
 
 /// `"…"` stands for any value; all else must be equal, field for field.
@@ -88,25 +106,59 @@ fn fits(expected: &Value, got: &Value) -> bool {
 }
 
 #[test]
-fn every_transcript_of_the_protocol_is_what_happens() {
-    let transcripts = transcripts();
-    assert!(transcripts.len() >= 10, "only {} transcripts were found", transcripts.len());
-    for (number, lines) in transcripts {
+fn every_transcript_of_the_protocol_is_what_happens_in_every_format() {
+    in_every_format(|| {
+        let transcripts = transcripts().into_iter().filter(|all| all.subprotocol.is_empty());
+        assert!(transcripts.map(replay).count() >= 10, "transcripts are missing");
+    });
+}
+
+fn replay(Transcript { number, lines, .. }: Transcript) {
+    let (_api, pogo) = Quickstart::start();
+    let mut socket = Socket::open(&pogo);
+    for line in lines {
+        if let Some(text) = line.strip_prefix("> ") {
+            socket.send_text(text);
+        } else if let Some(text) = line.strip_prefix("< ") {
+            let got = socket.receive();
+            let expected = serde_json::from_str(text).expect("a line of Pogo is JSON");
+            assert!(fits(&expected, &got), "line {number}: {line}\nbut got: {got}");
+        } else {
+            panic!("line {number}: neither sent nor received: {line}");
+        }
+    }
+    socket.assert_silent();
+}
+
+#[test]
+fn every_transcript_in_one_format_is_what_happens_to_the_byte() {
+    let own = transcripts().into_iter().filter(|own| !own.subprotocol.is_empty());
+    let mut count = 0;
+    for Transcript { subprotocol, number, lines } in own {
         let (_api, pogo) = Quickstart::start();
-        let mut socket = Socket::open(&pogo);
+        let mut socket = Socket::open_with(&pogo, &[("sec-websocket-protocol", subprotocol)]);
+        assert_eq!(socket.format().subprotocol(), subprotocol, "line {number}");
         for line in lines {
-            if let Some(text) = line.strip_prefix("> ") {
-                socket.send_text(text);
-            } else if let Some(text) = line.strip_prefix("< ") {
-                let got = socket.receive();
-                let expected = serde_json::from_str(text).expect("a line of Pogo is JSON");
-                assert!(fits(&expected, &got), "line {number}: {line}\nbut got: {got}");
-            } else {
-                panic!("line {number}: neither sent nor received: {line}");
+            count += 1;
+            let said = line.get(2..).unwrap();
+            match (line.starts_with('>'), socket.format().is_binary()) {
+                (true, true) => socket.send_raw(Message::binary(bytes(said))),
+                (true, false) => socket.send_raw(Message::text(said)),
+                (false, true) => {
+                    let frame = socket.frame();
+                    let got: String =
+                        frame.into_data().iter().map(|b| format!("{b:02x}")).collect();
+                    assert_eq!(got, said.replace(' ', ""), "line {number}: {line}");
+                }
+                (false, false) => {
+                    let got = serde_json::from_slice(&socket.frame().into_data()).unwrap();
+                    let expected = serde_json::from_str(said).expect("a line of Pogo is JSON");
+                    assert!(fits(&expected, &got), "line {number}: {line}\nbut got: {got}");
+                }
             }
         }
-        socket.assert_silent();
     }
+    assert!(count >= 8, "only {count} lines");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Api, Pogo, Socket};
+use crate::harness::{Api, Pogo, Socket, in_plain_json};
 
 fn start() -> (Api, Pogo) {
     let api = Api::start();
@@ -59,6 +59,7 @@ fn one_binding_too_many_is_refused() {
 
 #[test]
 fn a_socket_that_breaks_the_rules_is_closed_with_a_code_that_says_which() {
+    in_plain_json();
     let (_api, pogo) = start();
     let closed = |messages: &[Message]| {
         let mut socket = Socket::open(&pogo);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Pogo, Reply, Socket, Upstream};
+use crate::harness::{Api, Pogo, Reply, Socket, Upstream, in_plain_json};
 
 fn start() -> (Api, Pogo, Socket) {
     let api = Api::start();
@@ -229,6 +229,7 @@ fn text_becomes_a_string_and_other_media_types_are_named() {
 
 #[test]
 fn json_passes_byte_for_byte() {
+    in_plain_json();
     let upstream = Upstream::start();
     let pogo = Pogo::before(&upstream);
     let mut socket = Socket::open(&pogo);

@@ -148,3 +148,25 @@ fn whatever_the_last_answer_was_silence_after_it_is_not_waited_for_longer() {
     assert_eq!(client.message().status(), 405);
     client.assert_closed();
 }
+
+#[test]
+fn a_head_after_trailers_is_a_head_and_silence_after_them_is_silence() {
+    let upstream = Upstream::start();
+    let pogo = Pogo::with(&upstream, |options| {
+        options.gateway.header_read = Duration::from_millis(200);
+    });
+    let mut client = pogo.connect();
+    client.send(
+        "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n\
+         1\r\na\r\n0\r\nX-T: 1\r\n\r\n",
+    );
+    let (mut api, posted) = upstream.request();
+    assert_eq!((posted.text(), posted.trailers.len()), ("a", 1));
+    api.respond("");
+    assert_eq!(client.message().status(), 200);
+    client.send("GET /b HTTP/1.1\r\nHost: a\r\nx-SPELLED: 1\r\n\r\n");
+    assert!(api.message().headers.iter().any(|(name, _)| name == "x-SPELLED"));
+    api.respond("");
+    assert_eq!(client.message().status(), 200);
+    client.assert_closed();
+}

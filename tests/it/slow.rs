@@ -1,8 +1,10 @@
 //! Clients that hold a connection open rather than use it.
 
+use std::io::{ErrorKind, Read, Write};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use crate::harness::{Pogo, Upstream};
+use crate::harness::{PATIENCE, Pogo, Upstream, Wire};
 
 fn impatient(upstream: &Upstream) -> Pogo {
     Pogo::with(upstream, |options| {
@@ -69,4 +71,79 @@ fn a_client_that_takes_nothing_of_its_answer_is_dropped() {
     // Until the sockets on the way are full, and then until Pogo gives up.
     while api.try_send(&chunk).is_ok() {}
     api.assert_closed();
+}
+
+/// Sends a little now and then for as long as the other side bears it; gives what that then says.
+fn drip(wire: Wire, little: &[u8]) -> Vec<u8> {
+    let mut stream = wire.into_stream();
+    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let (mut said, mut buffer) = (Vec::new(), [0; 1024]);
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(count @ 1..) => said.extend_from_slice(&buffer[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                if said.is_empty() && stream.write_all(little).is_err() {
+                    return said;
+                }
+            }
+            Ok(0) | Err(_) => return said,
+        }
+    }
+}
+
+/// Heads and bodies that come in drops are over at their limit, however often a drop falls; and
+/// meanwhile nobody waits for them.
+#[test]
+fn clients_that_drip_are_ended_at_the_limit_and_hold_nobody_up() {
+    const LIMIT: Duration = Duration::from_secs(3);
+    const EACH: usize = 24;
+    let upstream = Upstream::start();
+    let pogo = Pogo::with(&upstream, |options| {
+        options.gateway.header_read = LIMIT;
+        options.gateway.request_idle = LIMIT;
+        options.upstream.connections = EACH + 1;
+    });
+    let (ends, ended) = channel();
+    let drip = |start: &str, little: &'static [u8]| {
+        let (wire, ends) = (pogo.ask(start), ends.clone());
+        std::thread::spawn(move || ends.send(drip(wire, little)));
+    };
+    (0..EACH).for_each(|_| drip("GET / HTTP/1.1\r\nHost: a\r\nX: ", b"y"));
+    // Five bytes a second, where eight are the least.
+    let mut held: Vec<Wire> = (0..EACH)
+        .map(|_| {
+            drip("POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", b"y");
+            let mut api = upstream.accept();
+            assert_eq!(api.head().start, "POST /slow HTTP/1.1");
+            api
+        })
+        .collect();
+    let mut client = pogo.get("/first");
+    let (mut api, _) = upstream.request();
+    api.respond("first");
+    assert_eq!(client.message().text(), "first");
+    for _ in 0..50 {
+        client.send("GET /fast HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(api.message().start, "GET /fast HTTP/1.1");
+        api.respond("fast");
+        assert_eq!(client.message().text(), "fast");
+    }
+    // Whoever had to wait for a slow one would have been answered after its end.
+    assert!(ended.try_recv().is_err(), "somebody waited");
+    let ends = (0..2 * EACH).map(|_| ended.recv_timeout(2 * PATIENCE).expect("a drip ends"));
+    let (told, silent): (Vec<_>, Vec<_>) = ends.partition(|end| end.starts_with(b"HTTP/1.1 408 "));
+    assert_eq!(told.len(), EACH, "{silent:?}");
+    assert!(silent.iter().all(Vec::is_empty), "{silent:?}");
+    for slow in &mut held {
+        assert!(slow.rest().len() < 1000);
+    }
+    // No connection to the upstream is lost by it.
+    let mut clients: Vec<Wire> = (0..EACH).map(|_| pogo.get("/last")).collect();
+    client.send("GET /last HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut apis: Vec<Wire> = (0..EACH).map(|_| upstream.accept()).chain([api]).collect();
+    apis.iter_mut().for_each(|api| assert_eq!(api.message().start, "GET /last HTTP/1.1"));
+    apis.iter_mut().for_each(|api| api.respond("last"));
+    for client in clients.iter_mut().chain([&mut client]) {
+        assert_eq!(client.message().text(), "last");
+    }
 }

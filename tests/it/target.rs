@@ -27,11 +27,17 @@ fn the_bytes_of_a_target_are_not_touched() {
 fn bytes_that_no_target_may_hold_are_refused() {
     let upstream = Upstream::start();
     let pogo = Pogo::before(&upstream);
-    for target in ["/<", "/a?\"", "/`"] {
-        let mut client = pogo.get(target);
-        assert_eq!(client.message().status(), 400, "{target}");
+    for target in [&b"/<"[..], b"/>", b"/`", b"/\xff", b"/a?\"", b"/a?<", b"/a?>"] {
+        let mut client = pogo.connect();
+        client.send([b"GET ", target, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat());
+        assert_eq!(client.message().status(), 400, "{}", target.escape_ascii());
     }
     upstream.assert_untouched();
+    let mut client = pogo.get("/a?b#c");
+    let (mut api, request) = upstream.request();
+    assert_eq!(request.start, "GET /a?b HTTP/1.1");
+    api.respond("");
+    assert_eq!(client.message().status(), 200);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Api, Pogo, Socket, frame};
+use crate::harness::{Api, Pogo, Socket, frame, in_plain_json};
 
 /// `websocket.message_bytes`.
 const LIMIT: usize = 64 * 1024;
@@ -51,6 +51,7 @@ fn assert_closes(pogo: &Pogo, name: &str, bytes: &[u8], code: u16) {
 
 #[test]
 fn messages_of_any_length_are_read_and_of_another_kind_are_not() {
+    in_plain_json();
     let pogo = start();
     for length in [23, 125, 126, 127, 128, 255, 65_535, LIMIT] {
         assert_open(&pogo, &format!("1.1 {length}"), &frame(TEXT, &ping(length)), 1);
@@ -99,6 +100,7 @@ fn pings_are_answered_with_what_they_carry() {
 
 #[test]
 fn reserved_bits_and_codes_close_the_socket() {
+    in_plain_json();
     let pogo = start();
     for bits in 1..8 {
         for first in [TEXT, BINARY, PING, PONG, CLOSE, BEGIN] {
@@ -118,6 +120,7 @@ fn reserved_bits_and_codes_close_the_socket() {
 
 #[test]
 fn messages_come_in_pieces_and_nothing_else_does() {
+    in_plain_json();
     let pogo = start();
     let whole = ping(23);
     let (one, two) = cut(&whole, 9);
@@ -151,6 +154,7 @@ fn messages_come_in_pieces_and_nothing_else_does() {
 
 #[test]
 fn a_text_is_utf_8_or_closes_the_socket() {
+    in_plain_json();
     let pogo = start();
     for valid in [
         "\u{3ba}\u{1f79}\u{3c3}\u{3bc}\u{3b5}",
@@ -215,6 +219,7 @@ fn a_text_is_utf_8_or_closes_the_socket() {
 
 #[test]
 fn a_close_is_answered_and_is_the_end() {
+    in_plain_json();
     let pogo = start();
     for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999_u16] {
         let payload = [&code.to_be_bytes()[..], b"reason"].concat();

@@ -15,6 +15,8 @@ pub const CONTINUATION: u8 = 9;
 
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+pub const PADDED: u8 = 8;
+pub const PRIORITY: u8 = 32;
 pub const ACK: u8 = 1;
 
 /// A connection after the preface and the client's settings.
@@ -143,12 +145,12 @@ pub fn request<'a>(method: &'a str, path: &'a str) -> Vec<(&'a str, &'a str)> {
 }
 
 /// Fields without compression (RFC 7541 §6.2.2).
-pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn block(fields: &[(impl AsRef<[u8]>, impl AsRef<[u8]>)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
-        string(&mut block, name.as_bytes());
-        string(&mut block, value.as_bytes());
+        string(&mut block, name.as_ref());
+        string(&mut block, value.as_ref());
     }
     block
 }

@@ -4,24 +4,29 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod api;
+mod format;
 pub mod frames;
 mod http2;
 mod operator;
 mod pogo;
 mod process;
+mod recorder;
 pub mod reference;
 mod secure;
 mod socket;
+pub mod streams;
 mod upstream;
 mod wire;
 
 use std::time::Duration;
 
 pub use api::{Api, Reply, Seen};
+pub use format::{in_every_format, in_plain_json};
 pub use http2::Http2;
 pub use operator::Operator;
 pub use pogo::Pogo;
 pub use process::{Launch, Process};
+pub use recorder::Recorder;
 pub use secure::{Authority, Private, reach};
 pub use socket::{Socket, frame};
 pub use upstream::{Nowhere, Upstream};

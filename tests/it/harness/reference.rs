@@ -36,7 +36,7 @@ pub enum Read {
     No(&'static str),
 }
 
-type Fields = Vec<(String, Vec<u8>)>;
+pub type Fields = Vec<(String, Vec<u8>)>;
 
 /// Reads the first request of `bytes`.
 pub fn read(bytes: &[u8], reading: Reading) -> Read {
@@ -219,7 +219,7 @@ impl<'a> Reader<'a> {
 }
 
 /// RFC 9112 §3.2: what an absolute form says about the host, and the rest. There is no fragment.
-fn origin_form(target: &[u8]) -> (Option<String>, String) {
+pub(super) fn origin_form(target: &[u8]) -> (Option<String>, String) {
     let target = target.split(|&byte| byte == b'#').next().unwrap_or_default();
     let target = lossy(target);
     let Some((scheme, rest)) = target.split_once("://").filter(|_| !target.starts_with('/')) else {
@@ -235,7 +235,7 @@ fn origin_form(target: &[u8]) -> (Option<String>, String) {
 }
 
 /// What is not of this connection, nor of a gateway's to say.
-fn end_to_end(fields: &Fields) -> Fields {
+pub(super) fn end_to_end(fields: &Fields) -> Fields {
     let mut dropped: Vec<String> = [
         "connection",
         "keep-alive",
@@ -268,21 +268,21 @@ fn end_to_end(fields: &Fields) -> Fields {
     fields
 }
 
-fn all<'a>(fields: &'a Fields, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+pub(super) fn all<'a>(fields: &'a Fields, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     fields.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_slice())
 }
 
-fn is_token(byte: &u8) -> bool {
+pub(super) fn is_token(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
 }
 
-fn trim(value: &[u8]) -> &[u8] {
+pub(super) fn trim(value: &[u8]) -> &[u8] {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let begin = value.iter().position(|byte| !blank(byte)).unwrap_or(value.len());
     let end = value.iter().rposition(|byte| !blank(byte)).map_or(begin, |last| last + 1);
     &value[begin..end]
 }
 
-fn lossy(bytes: &[u8]) -> String {
+pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -1,19 +1,21 @@
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use pogo::protocol::Format;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
-use super::{PATIENCE, Pogo};
+use super::{PATIENCE, Pogo, format};
 
 /// A WebSocket client that keeps the events it was sent while it waited for something else.
 pub struct Socket {
     socket: WebSocket<TcpStream>,
+    format: Format,
     next_id: u64,
     events: Vec<Value>,
-    /// Every text as it came, for what may stand in none.
+    /// Every message as it came, for what may stand in none.
     pub texts: Vec<String>,
 }
 
@@ -24,6 +26,12 @@ impl Socket {
 
     pub fn open_as(pogo: &Pogo, token: &str) -> Self {
         Self::open_with(pogo, &[("authorization", &format!("Bearer {token}"))])
+    }
+
+    pub fn open_in(pogo: &Pogo, format: Format, token: &str) -> Self {
+        let credential = format!("Bearer {token}");
+        let subprotocol = ("sec-websocket-protocol", format.subprotocol());
+        Self::open_with(pogo, &[subprotocol, ("authorization", &credential)])
     }
 
     pub fn open_with(pogo: &Pogo, headers: &[(&str, &str)]) -> Self {
@@ -51,11 +59,20 @@ impl Socket {
             let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
             request.headers_mut().append(name, value.parse().unwrap());
         }
+        if let Some(format) = format::spoken() {
+            let fields = request.headers_mut().entry("sec-websocket-protocol");
+            fields.or_insert(format.subprotocol().parse().unwrap());
+        }
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         match tungstenite::client(request, stream) {
-            Ok((socket, _)) => {
-                Ok(Self { socket, next_id: 0, events: Vec::new(), texts: Vec::new() })
+            Ok((socket, answer)) => {
+                let chosen = answer.headers().get("sec-websocket-protocol");
+                let is_chosen = |format: &Format| {
+                    chosen.is_some_and(|name| name.as_bytes() == format.subprotocol().as_bytes())
+                };
+                let format = Format::ALL.into_iter().find(is_chosen).unwrap_or_default();
+                Ok(Self { socket, format, next_id: 0, events: Vec::new(), texts: Vec::new() })
             }
             Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
                 Err(answer.status().as_u16())
@@ -79,12 +96,22 @@ impl Socket {
         socket2::SockRef::from(self.stream()).set_recv_buffer_size(256 << 10).unwrap();
     }
 
-    pub fn send(&mut self, message: &Value) {
-        self.send_text(&message.to_string());
+    pub fn format(&self) -> Format {
+        self.format
     }
 
+    pub fn send(&mut self, message: &Value) {
+        self.socket.send(format::encode(message, self.format)).unwrap();
+    }
+
+    /// The text as it stands, if the socket speaks JSON with keys in full; what is not JSON is
+    /// sent as a string by those that cannot say it otherwise.
     pub fn send_text(&mut self, text: &str) {
-        self.socket.send(Message::text(text)).unwrap();
+        match serde_json::from_str(text) {
+            Ok(message) if self.format != Format::Json => self.send(&message),
+            Err(_) if self.format.is_binary() => self.send(&json!(text)),
+            _ => self.send_raw(Message::text(text)),
+        }
     }
 
     pub fn send_raw(&mut self, message: Message) {
@@ -119,12 +146,12 @@ impl Socket {
     fn try_receive(&mut self) -> Result<Value, tungstenite::Error> {
         loop {
             match self.socket.read()? {
-                Message::Text(text) => {
-                    self.texts.push(text.to_string());
-                    return Ok(serde_json::from_str(&text).expect("JSON"));
-                }
                 Message::Ping(_) | Message::Pong(_) => {}
-                other => panic!("unexpected {other:?}"),
+                message => {
+                    let (value, text) = format::decode(&message, self.format);
+                    self.texts.push(text);
+                    return Ok(value);
+                }
             }
         }
     }
