@@ -30,10 +30,12 @@ pub struct Access {
     metrics: Arc<metrics::Node>,
     worker: usize,
     routes: Arc<Routes>,
+    /// Where the requests of those are counted.
+    counted: metrics::Routes,
     counts: bool,
     logs: bool,
     /// What ends from now on is ended by this server.
-    cut: Cell<bool>,
+    cut: Rc<Cell<bool>>,
 }
 
 impl Access {
@@ -41,11 +43,24 @@ impl Access {
     pub fn new(
         metrics: Arc<metrics::Node>,
         worker: usize,
-        routes: Arc<Routes>,
+        (routes, counted): (Arc<Routes>, metrics::Routes),
         counts: bool,
     ) -> Rc<Self> {
         let logs = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO);
-        Rc::new(Self { metrics, worker, routes, counts, logs, cut: Cell::new(false) })
+        Rc::new(Self { metrics, worker, routes, counted, counts, logs, cut: Rc::default() })
+    }
+
+    /// Notes for other routes, with the log as it is now. What was begun is noted as it was begun.
+    pub fn succeed(&self, (routes, counted): (Arc<Routes>, metrics::Routes)) -> Rc<Self> {
+        let logs = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO);
+        let (metrics, cut) = (Arc::clone(&self.metrics), Rc::clone(&self.cut));
+        let (worker, counts) = (self.worker, self.counts);
+        Rc::new(Self { metrics, worker, routes, counted, counts, logs, cut })
+    }
+
+    fn route(&self, target: &Uri) -> &metrics::Route {
+        let last = self.counted.len() - 1;
+        &self.counted[self.routes.number(target.path()).min(last)]
     }
 
     pub fn logs(&self) -> bool {
@@ -102,8 +117,7 @@ impl Access {
     ) -> Response<Body> {
         let status = response.status().as_u16();
         if let Some(began) = began.filter(|_| self.counts) {
-            let route = self.routes.number(target.path());
-            self.metrics().answered(route, method, status, began.elapsed());
+            self.route(target).answered(self.worker, method, status, began.elapsed());
         }
         if let Some(line) = &mut line {
             line.answered(status);
@@ -179,13 +193,12 @@ impl Drop for Line {
             true => End { by: "pogo", at, reason: "drain_deadline" },
             false => End { by: "client", at, reason: "client_gone" },
         });
-        let route = self.access.routes.number(self.target.path());
         tracing::info!(
             target: ACCESS_LOG,
             method = %self.method,
             // Never the query: APIs take tokens there.
             path = self.target.path(),
-            route = self.access.metrics.route(route),
+            route = self.access.route(&self.target).label(),
             status = (self.status > 0).then_some(self.status),
             bytes = self.bytes,
             duration_ms = milliseconds(self.began.elapsed()),

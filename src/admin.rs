@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -99,19 +100,29 @@ impl Default for Options {
     }
 }
 
+/// What holds for operators, and what they are shown. Replaced whole.
+#[derive(Debug)]
+pub struct Subject {
+    pub token: Option<Secret>,
+    pub hosts: Vec<String>,
+    pub routes: Arc<Routes>,
+    /// Where the requests of those are counted.
+    pub counted: metrics::Routes,
+    pub gate: Arc<Gate>,
+    pub upstream: upstream::Options,
+}
+
 /// What the listener reaches of the server that it belongs to.
 #[derive(Debug)]
 pub struct Reach {
+    pub subject: Arc<ArcSwap<Subject>>,
     pub metrics: Arc<metrics::Node>,
-    pub routes: Arc<Routes>,
-    pub gate: Arc<Gate>,
     pub hubs: hub::Node,
     /// One mailbox for each worker.
     pub mail: Arc<[Mailbox]>,
     /// One for each worker.
     pub orders: Vec<Orders>,
     pub connections: Connections,
-    pub upstream: upstream::Options,
     pub drain: CancellationToken,
 }
 
@@ -124,7 +135,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    pub fn start(options: Options, reach: Reach) -> io::Result<Self> {
+    pub fn start(options: &Options, reach: Reach) -> io::Result<Self> {
         let named = |error: io::Error| {
             io::Error::new(
                 error.kind(),
@@ -134,12 +145,13 @@ impl Admin {
         let listener = std::net::TcpListener::bind(options.listen).map_err(named)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let patience = options.patience;
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("admin".into()).spawn(move || {
             let runtime =
                 Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-            runtime.block_on(serve(listener, Rc::new(Desk::new(options, reach)), stopped))
+            runtime.block_on(serve(listener, Rc::new(Desk::new(patience, reach)), stopped))
         })?;
         Ok(Self { address, stop, thread: Some(thread) })
     }
@@ -195,21 +207,26 @@ async fn serve(
 
 /// Where operators are served.
 struct Desk {
-    options: Options,
+    patience: Patience,
     reach: Reach,
     /// Whether the upstream could be connected to when it was last tried.
     upstream: Cell<Option<(Instant, bool)>>,
 }
 
 impl Desk {
-    fn new(options: Options, reach: Reach) -> Self {
-        Self { options, reach, upstream: Cell::new(None) }
+    fn new(patience: Patience, reach: Reach) -> Self {
+        Self { patience, reach, upstream: Cell::new(None) }
+    }
+
+    /// What holds now.
+    fn subject(&self) -> Guard<Arc<Subject>> {
+        self.reach.subject.load()
     }
 
     /// Serves one connection, and ends it when it has lasted long enough: who takes no answer holds
     /// no place for ever.
     async fn converse(self: Rc<Self>, stream: TcpStream) -> hyper::Result<()> {
-        let Patience { head, request, connection: lifetime } = self.options.patience;
+        let Patience { head, request, connection: lifetime } = self.patience;
         let service = service_fn(move |asked| {
             let desk = Rc::clone(&self);
             async move { Ok::<_, Infallible>(desk.serve(asked).await) }
@@ -229,8 +246,7 @@ impl Desk {
     async fn serve(&self, request: Request<Incoming>) -> http::Response<Full<Bytes>> {
         let is_head = request.method() == Method::HEAD;
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let answer =
-            tokio::time::timeout(self.options.patience.request, self.answer(request)).await;
+        let answer = tokio::time::timeout(self.patience.request, self.answer(request)).await;
         let answer = answer.unwrap_or_else(|_| Err(Refusal::unavailable("this took too long")));
         let answer = answer.unwrap_or_else(|refusal| {
             tracing::info!(%method, path, status = refusal.status.as_u16(), detail = %refusal.detail, "operator refused");
@@ -246,13 +262,14 @@ impl Desk {
             Method::HEAD => Method::GET,
             ref other => other.clone(),
         };
-        guard::check_host(&head.headers, &head.uri, &self.options.hosts)?;
+        let subject = self.reach.subject.load_full();
+        guard::check_host(&head.headers, &head.uri, &subject.hosts)?;
         match (method.as_str(), &segments[..]) {
             ("GET", ["healthz"]) => return self.health().await,
             ("GET", ["readyz"]) => return self.readiness().await,
             _ => (),
         }
-        if let Some(token) = &self.options.token {
+        if let Some(token) = &subject.token {
             guard::check_token(&head.headers, token)?;
         }
         if (method.as_str(), &segments[..]) == ("GET", &["metrics"]) {
@@ -266,7 +283,7 @@ impl Desk {
             ["changed" | "publish"] => "POST",
             _ => return Err(Refusal::not_found()),
         };
-        if self.options.token.is_none() {
+        if subject.token.is_none() {
             return Err(Refusal::forbidden(
                 "without admin.token_file only /healthz, /readyz and /metrics are served",
             ));

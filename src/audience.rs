@@ -108,6 +108,20 @@ impl Viewer {
         viewer
     }
 
+    /// The same client where other fields are credentials.
+    pub fn with_credential_headers(&self, credential_headers: &[HeaderName]) -> Self {
+        let (mut credentials, mut other) = (Vec::new(), Vec::new());
+        for (name, value) in self.credentials.iter().chain(&self.other) {
+            let mut value = value.clone();
+            let is_credential = is_credential(name, credential_headers);
+            value.set_sensitive(is_credential);
+            let group = if is_credential { &mut credentials } else { &mut other };
+            group.push((name.clone(), value));
+        }
+        credentials.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+        Self { credentials, negotiation: self.negotiation.clone(), other }
+    }
+
     /// The same client with this as its only credential.
     pub fn with_credential(&self, name: HeaderName, mut value: HeaderValue) -> Self {
         value.set_sensitive(true);

@@ -222,6 +222,155 @@ mod tests {
         assert_eq!(log, Log::default());
     }
 
+    /// What becomes of each option when it changes in a running server: `true` is taken at once.
+    /// The value is another than that of [`BASE`]. An option that is not here is one that
+    /// nobody thought of; docs/operations.md says the same in words.
+    const RELOADED: &[(&str, &str, bool)] = &[
+        ("listen", "\"127.0.0.1:9999\"", false),
+        ("upstream", "\"http://b\"", true),
+        ("workers", "7", false),
+        ("via", "\"other\"", true),
+        ("timeouts.header_read", "\"9s\"", true),
+        ("timeouts.request_idle", "\"9s\"", true),
+        ("timeouts.upstream_connect", "\"9s\"", true),
+        ("timeouts.upstream_response", "\"9s\"", true),
+        ("timeouts.upstream_idle", "\"9s\"", true),
+        ("timeouts.drain", "\"9s\"", true),
+        ("limits.connections", "99", true),
+        ("limits.connections_per_address", "99", true),
+        ("limits.header_bytes", "\"9KiB\"", true),
+        ("limits.headers", "99", true),
+        ("limits.body_bytes", "99", true),
+        ("limits.upstream_connections", "99", true),
+        ("websocket.path", "\"/ws\"", true),
+        ("websocket.formats", "[\"json\"]", true),
+        ("websocket.allowed_origins", "[\"https://b.example\"]", true),
+        ("websocket.message_bytes", "99", true),
+        ("websocket.bindings", "99", true),
+        ("websocket.channels", "99", true),
+        ("websocket.requests_in_flight", "9", true),
+        ("websocket.ping_interval", "\"9s\"", true),
+        ("websocket.pong_timeout", "\"9s\"", true),
+        ("websocket.max_lifetime", "\"9h\"", true),
+        ("websocket.outbox_bytes", "99", true),
+        ("auth.header", "\"x-other\"", true),
+        ("auth.scheme", "\"Token\"", true),
+        ("auth.verify", "\"/other\"", true),
+        ("auth.expires_pointer", "\"/other\"", true),
+        ("auth.lifetime", "\"9h\"", true),
+        ("auth.required", "true", true),
+        ("auth.recheck", "\"9m\"", true),
+        ("auth.logout", "[\"POST /logout\"]", true),
+        ("views.min_interval", "\"9ms\"", true),
+        ("views.refetch_concurrency", "9", true),
+        ("views.stale_after", "\"9s\"", true),
+        ("views.credential_headers", "[\"x-tenant\"]", true),
+        ("views.body_bytes", "99", true),
+        ("gate.allow", "[\"192.0.2.0/24\"]", true),
+        ("gate.deny", "[\"192.0.2.1\"]", true),
+        ("gate.trusted_proxies", "[\"192.0.2.1\", \"192.0.2.2\"]", true),
+        ("gate.client_header", "\"forwarded\"", true),
+        ("gate.proxy_protocol", "true", true),
+        ("gate.rate.http", "\"9/s\"", true),
+        ("gate.rate.writes", "\"9/s\"", true),
+        ("gate.rate.connects", "\"9/s\"", true),
+        ("gate.rate.messages", "\"9/s\"", true),
+        ("gate.rate.binds", "\"9/s\"", true),
+        ("gate.rate.auth_failures", "\"9/s\"", true),
+        ("gate.rate.credential.http", "\"9/s\"", true),
+        ("gate.rate.credential.writes", "\"9/s\"", true),
+        ("gate.rate.credential.connects", "\"9/s\"", true),
+        ("gate.rate.credential.messages", "\"9/s\"", true),
+        ("gate.rate.credential.binds", "\"9/s\"", true),
+        ("gate.ban.after", "\"9/s\"", true),
+        ("gate.ban.for", "\"9m\"", true),
+        ("gate.ban.exempt", "[\"192.0.2.1\"]", true),
+        ("admin.listen", "\"127.0.0.1:9999\"", false),
+        ("admin.hosts", "[\"pogo.internal\"]", true),
+        ("log.format", "\"json\"", true),
+        ("log.level", "\"warn\"", true),
+        ("log.access", "true", true),
+        ("route.path", "\"/other/{id}\"", true),
+        ("route.realtime", "false", true),
+        ("route.autobind", "false", true),
+        ("route.visibility", "\"public\"", true),
+        ("route.push", "\"notify\"", true),
+        ("route.affects", "[\"/a\"]", true),
+        ("route.affects_only", "[\"/a\"]", true),
+        ("route.update_method", "\"PATCH\"", true),
+        ("route.min_interval", "\"9s\"", true),
+        ("route.settle", "[\"9s\"]", true),
+        ("route.rate", "\"9/s\"", true),
+        ("channel.pattern", "\"other\"", true),
+        ("channel.subscribe", "\"nobody\"", true),
+        ("channel.publish", "\"nobody\"", true),
+    ];
+    /// Of these a change is a change of what a file holds, or of how it is checked: the tests
+    /// through the front door make it.
+    const RELOADED_FILES: &[&str] = &[
+        "auth.jwt.algorithms",
+        "auth.jwt.secret_file",
+        "auth.jwt.secret_env",
+        "auth.jwt.public_key_file",
+        "auth.jwt.jwks_url",
+        "auth.jwt.issuer",
+        "auth.jwt.audience",
+        "auth.jwt.leeway",
+        "gate.deny_file",
+        "tls.certificate",
+        "tls.key",
+        "upstream_tls.ca_file",
+        "upstream_tls.server_name",
+        "upstream_tls.client_certificate",
+        "upstream_tls.client_key",
+        "admin.token_file",
+    ];
+    const BASE: &str = "upstream = \"http://a\"\n[auth]\nverify = \"/me\"\n\
+        expires_pointer = \"/expires\"\n[gate]\ntrusted_proxies = [\"192.0.2.1\"]\n[admin]\n\
+        [[route]]\npath = \"/{id}\"\n[[channel]]\npattern = \"a\"\nsubscribe = \"anyone\"\n\
+        publish = \"anyone\"\n";
+
+    /// The base with another value at `path`.
+    fn with(path: &str, value: &str) -> String {
+        let mut table: toml::Table = BASE.parse().unwrap();
+        let value: toml::Table = format!("value = {value}").parse().unwrap();
+        let (last, sections) = path.rsplit_once('.').map_or((path, ""), |(a, b)| (b, a));
+        let mut at = &mut table;
+        for section in sections.split('.').filter(|section| !section.is_empty()) {
+            let entry = at.entry(section).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            let entry = match entry {
+                toml::Value::Array(list) => &mut list[0],
+                entry => entry,
+            };
+            at = entry.as_table_mut().unwrap();
+        }
+        at.insert(last.to_owned(), value["value"].clone());
+        toml::to_string(&table).unwrap()
+    }
+
+    #[test]
+    fn of_every_option_it_is_known_what_a_reload_does() {
+        let mut known = BTreeSet::new();
+        known_keys("", &mut known);
+        let is_section =
+            |key: &str| known.iter().any(|other| other.starts_with(&format!("{key}.")));
+        let options: BTreeSet<&str> =
+            known.iter().map(String::as_str).filter(|key| !is_section(key)).collect();
+        let told = RELOADED.iter().map(|(key, ..)| *key).chain(RELOADED_FILES.iter().copied());
+        assert_eq!(options, told.collect());
+        let read = |text: &str| parse(text).and_then(Loaded::into_options).unwrap();
+        let (before, log) = read(BASE);
+        for (key, value, is_taken) in RELOADED {
+            let (mut after, log_after) = read(&with(key, value));
+            assert!(after != before || log_after != log, "{key} changes nothing at all");
+            let kept = crate::server::keep_what_cannot_change(&mut after, &before);
+            assert_eq!(kept.is_empty(), *is_taken, "{key}");
+            if !is_taken {
+                assert_eq!((kept, after), (vec![*key], before.clone()));
+            }
+        }
+    }
+
     #[test]
     fn every_credential_header_tells_viewers_apart() {
         let text = "upstream = \"http://a\"\n[auth]\nheader = \"X-Api-Key\"\n\

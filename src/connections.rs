@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts the connections of the whole node. A clone counts with the same counters.
@@ -10,8 +11,8 @@ pub struct Connections(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
-    limit: usize,
-    limit_per_address: usize,
+    limit: AtomicUsize,
+    limit_per_address: AtomicUsize,
     /// Locked once when a connection opens and once when it closes.
     open: Mutex<Open>,
 }
@@ -21,6 +22,12 @@ struct Open {
     total: usize,
     /// An address without a connection has no entry, so that the map is bounded by `limit`.
     by_address: HashMap<IpAddr, usize>,
+}
+
+impl Counts {
+    fn limit_for(&self, exempt: bool) -> usize {
+        if exempt { 0 } else { self.limit_per_address.load(Ordering::Relaxed) }
+    }
 }
 
 impl Open {
@@ -54,7 +61,14 @@ pub enum Exceeded {
 impl Connections {
     /// 0 is no limit.
     pub fn new(limit: usize, limit_per_address: usize) -> Self {
+        let (limit, limit_per_address) = (limit.into(), limit_per_address.into());
         Self(Arc::new(Counts { limit, limit_per_address, open: Mutex::default() }))
+    }
+
+    /// From now on these are the limits. Connections that are open are not closed for them.
+    pub fn limit(&self, limit: usize, limit_per_address: usize) {
+        self.0.limit.store(limit, Ordering::Relaxed);
+        self.0.limit_per_address.store(limit_per_address, Ordering::Relaxed);
     }
 
     /// Takes a place for a connection from `address`. A connection of an address that is
@@ -62,10 +76,11 @@ impl Connections {
     pub fn open(&self, address: IpAddr, exempt: bool) -> Result<Slot, Exceeded> {
         let address = customer(address);
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.0.limit > 0 && open.total >= self.0.limit {
+        let limit = self.0.limit.load(Ordering::Relaxed);
+        if limit > 0 && open.total >= limit {
             return Err(Exceeded::Total);
         }
-        open.add(address, if exempt { 0 } else { self.0.limit_per_address })?;
+        open.add(address, self.0.limit_for(exempt))?;
         open.total += 1;
         Ok(Slot { counts: Arc::clone(&self.0), address })
     }
@@ -88,7 +103,7 @@ impl Slot {
     pub fn move_to(&mut self, address: IpAddr, exempt: bool) -> Result<(), Exceeded> {
         let address = customer(address);
         let mut open = self.counts.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.add(address, if exempt { 0 } else { self.counts.limit_per_address })?;
+        open.add(address, self.counts.limit_for(exempt))?;
         open.remove(self.address);
         self.address = address;
         Ok(())
@@ -130,6 +145,20 @@ mod tests {
         drop((first, second));
         assert_eq!(connections.total(), 0);
         assert!(connections.0.open.lock().unwrap().by_address.is_empty());
+    }
+
+    #[test]
+    fn a_lower_limit_closes_nothing_and_lets_nobody_in() {
+        let connections = Connections::new(0, 0);
+        let open = |text| connections.open(address(text), false);
+        let held = [open("192.0.2.1").unwrap(), open("192.0.2.1").unwrap()];
+        connections.limit(2, 0);
+        assert_eq!(open("192.0.2.2").unwrap_err(), Exceeded::Total);
+        connections.limit(0, 2);
+        assert_eq!(open("192.0.2.1").unwrap_err(), Exceeded::Address);
+        let [first, _second] = held;
+        drop(first);
+        assert!(open("192.0.2.1").is_ok());
     }
 
     #[test]

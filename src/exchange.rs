@@ -13,9 +13,9 @@ use crate::change::{self, Change};
 use crate::gate::Account;
 use crate::gate::auth::Authenticator;
 use crate::headers::{self, ClientAddress, Via};
-use crate::hub::Hub;
 use crate::hub::mail::Credentials;
 use crate::hub::written::Expectation;
+use crate::hub::{self, Hub};
 use crate::rejection::Rejection;
 use crate::route::{Push, Routes};
 use crate::trace::Trace;
@@ -32,6 +32,8 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 pub struct Exchange {
     upstream: Rc<Upstream>,
     hub: Rc<Hub>,
+    /// Of the hub, as they were when this was made.
+    views: Rc<hub::Options>,
     routes: Arc<Routes>,
     via: Option<Via>,
     authenticator: Arc<Authenticator>,
@@ -48,7 +50,8 @@ impl Exchange {
         authenticator: Arc<Authenticator>,
         tasks: TaskTracker,
     ) -> Self {
-        Self { upstream, hub, routes, via, authenticator, tasks }
+        let views = hub.options();
+        Self { upstream, hub, views, routes, via, authenticator, tasks }
     }
 
     /// Forwards a request and returns its answer, after what it touched was announced.
@@ -201,8 +204,8 @@ impl Exchange {
             return answer;
         }
         let (parts, body) = answer.into_parts();
-        let (hub, headers) = (Rc::clone(&self.hub), parts.headers.clone());
-        let limit = hub.options().body_bytes;
+        let (hub, views) = (Rc::clone(&self.hub), Rc::clone(&self.views));
+        let (headers, limit) = (parts.headers.clone(), views.body_bytes);
         // A writer that does not read its answer keeps nobody from the truth for long.
         let (slow, change) = (Rc::clone(&self.hub), expectation.as_change());
         let alarm = self.tasks.spawn_local(async move {
@@ -211,7 +214,7 @@ impl Exchange {
         });
         let tee = Tee::new(body, limit, move |body| {
             alarm.abort();
-            let written = body.and_then(|body| expectation.read(&headers, body, hub.options()));
+            let written = body.and_then(|body| expectation.read(&headers, body, &views));
             hub.fulfilled(&expectation, written);
         });
         Response::from_parts(parts, ResponseBody::Watched(Box::new(tee)))
@@ -221,7 +224,7 @@ impl Exchange {
     fn logged_out_by(&self, request: &Request<RequestBody>) -> Option<Credentials> {
         let is_logout = self.authenticator.is_logout(request.method(), request.uri().path());
         is_logout.then(|| {
-            let configured = &self.hub.options().credential_headers;
+            let configured = &self.views.credential_headers;
             let fields = request.headers().iter();
             let credentials = fields.filter(|(name, _)| is_credential(name, configured));
             credentials.map(|(name, value)| (name.clone(), value.clone())).collect()

@@ -13,6 +13,7 @@ pub mod rate;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
@@ -86,37 +87,72 @@ pub struct Gate {
     listed: AtomicBool,
     bans: ban::Bans,
     /// Counts what may have shut out somebody who was in.
-    shutouts: AtomicU64,
+    shutouts: Arc<AtomicU64>,
+    /// How many gates there were before this one.
+    number: u64,
     trusted_proxies: address::AddressSet,
     client_header: forwarded::Field,
     budgets: budget::Budgets,
     credential_header: HeaderName,
-    auth_failures: Option<rate::Limiter>,
+    auth_failures: Option<Arc<rate::Limiter>>,
     origins: origin::Origins,
 }
 
 impl Gate {
     /// `deny_file` is not read here: see [`Gate::deny_also`].
     pub fn new(options: &Options) -> Result<Self, BadOrigin> {
-        let addresses = address::AddressRules::new(&options.allow, &options.deny);
+        let (rates, credential_rates) = (&options.rates, &options.credential_rates);
         let header = options.credential_header.clone();
+        Self::with(
+            options,
+            ban::Bans::new(&options.ban, &options.trusted_proxies),
+            budget::Budgets::new(rates, credential_rates, header),
+            options.auth_failures.map(|rate| rate::Limiter::succeed(None, rate)),
+        )
+    }
+
+    /// The gate that takes this one's place: it keeps every ban, and what was spent of each rate
+    /// that is the same. What the one in whose place it is counts still counts here.
+    pub fn succeed(&self, options: &Options) -> Result<Self, BadOrigin> {
+        let (rates, credential_rates) = (&options.rates, &options.credential_rates);
+        let header = options.credential_header.clone();
+        let failures = self.auth_failures.as_ref();
+        let gate = Self::with(
+            options,
+            self.bans.succeed(&options.ban, &options.trusted_proxies),
+            self.budgets.succeed(rates, credential_rates, header),
+            options.auth_failures.map(|rate| rate::Limiter::succeed(failures, rate)),
+        )?;
+        Ok(Self { shutouts: Arc::clone(&self.shutouts), number: self.number + 1, ..gate })
+    }
+
+    fn with(
+        options: &Options,
+        bans: ban::Bans,
+        budgets: budget::Budgets,
+        auth_failures: Option<Arc<rate::Limiter>>,
+    ) -> Result<Self, BadOrigin> {
+        let addresses = address::AddressRules::new(&options.allow, &options.deny);
         Ok(Gate {
             listed: AtomicBool::new(!addresses.is_open()),
             addresses,
             denied: ArcSwap::default(),
-            bans: ban::Bans::new(&options.ban, &options.trusted_proxies),
-            shutouts: AtomicU64::new(0),
+            bans,
+            shutouts: Arc::default(),
+            number: 0,
             trusted_proxies: address::AddressSet::new(&options.trusted_proxies),
             client_header: options.client_header,
-            budgets: budget::Budgets::new(
-                &options.rates,
-                &options.credential_rates,
-                header.clone(),
-            ),
-            credential_header: header,
-            auth_failures: options.auth_failures.map(rate::Limiter::new),
+            budgets,
+            credential_header: options.credential_header.clone(),
+            auth_failures,
             origins: origin::Origins::new(&options.allowed_origins)?,
         })
+    }
+
+    /// Tells this gate from those in whose place it is: what was decided by another must be
+    /// decided again.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The address that the other methods are to be asked about.
@@ -320,6 +356,46 @@ mod tests {
         assert!(gate.may_authenticate(client).is_err());
         headers.insert("origin", "https://app.example".parse().unwrap());
         assert!(gate.origin_allowed(&headers, "api.example"));
+    }
+
+    #[test]
+    fn a_gate_that_takes_anothers_place_keeps_bans_and_what_was_spent_of_the_same_rates() {
+        let rate = |text: &str| Some(text.parse().unwrap());
+        let mut options = Options {
+            rates: Rates { http: rate("2/d"), writes: rate("1/d"), ..Rates::default() },
+            credential_rates: Rates { binds: rate("1/d"), ..Rates::default() },
+            auth_failures: rate("1/d"),
+            ban: ban::Options { after: rate("1/d"), ..ban::Options::default() },
+            ..Options::default()
+        };
+        let first = Gate::new(&options).unwrap();
+        let (client, banned) = (address("192.0.2.1"), address("192.0.2.2"));
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", "Bearer a".parse().unwrap());
+        let spend = |gate: &Gate, action| {
+            let caller = gate.caller(client, headers.iter());
+            gate.spend(action, caller, &mut Account::default()).is_ok()
+        };
+        assert!(spend(&first, Action::Write) && spend(&first, Action::Bind));
+        first.bad_credential(client);
+        first.ban(banned);
+        options.deny = vec!["192.0.2.3/32".parse().unwrap()];
+        options.rates.writes = rate("5/d");
+        let second = first.succeed(&options).unwrap();
+        assert_ne!(first.number(), second.number());
+        assert_eq!(first.admit(address("192.0.2.3")), Ok(()));
+        assert_eq!(second.admit(address("192.0.2.3")), Err(Refusal::Denied));
+        assert!(matches!(second.admit(banned), Err(Refusal::Banned { .. })));
+        // One more of all requests, and then none, whatever of the new rate of writes is left.
+        assert!(spend(&second, Action::Write) && !spend(&second, Action::Write));
+        assert!(!spend(&second, Action::Bind), "the credential is known by the same hash");
+        assert!(second.may_authenticate(client).is_err());
+        // What is under way at the first one still counts.
+        let before = second.shutouts();
+        first.offend(client, Offence::OverRate);
+        assert!(matches!(second.admit(client), Err(Refusal::Banned { .. })));
+        assert_ne!(second.shutouts(), before);
+        assert!(second.lift(client.into()) && first.admit(client).is_ok());
     }
 
     #[test]

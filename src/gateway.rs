@@ -4,6 +4,7 @@ mod answer;
 mod notes;
 mod tunnel;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -73,7 +74,10 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Peer {
     address: ClientAddress,
-    trusted: bool,
+    /// Whether it is a trusted proxy, as the gate of that number said.
+    trusted: Cell<(u64, bool)>,
+    /// It does not say for whom it forwards.
+    mute: bool,
     heads: Arc<Heads>,
     rest: Arc<Rest>,
     spelling: Arc<Spelling>,
@@ -82,10 +86,11 @@ pub struct Peer {
 impl Peer {
     pub fn new(peer: SocketAddr, gate: &Gate) -> Self {
         let address = ClientAddress::direct(peer);
-        let trusted = gate.trusts(address.ip);
+        let trusted = Cell::new((gate.number(), gate.trusts(address.ip)));
         Self {
             address,
             trusted,
+            mute: false,
             heads: Arc::default(),
             rest: Arc::default(),
             spelling: Arc::default(),
@@ -99,7 +104,7 @@ impl Peer {
 
     /// The same, whose headers are not believed: a proxy that does not say for whom it forwards.
     pub(crate) fn untrusted(self) -> Self {
-        Self { trusted: false, ..self }
+        Self { mute: true, ..self }
     }
 
     /// The same over TLS.
@@ -107,8 +112,13 @@ impl Peer {
         Self { address: self.address.over_tls(), ..self }
     }
 
-    pub(crate) fn is_trusted(&self) -> bool {
-        self.trusted
+    pub(crate) fn is_trusted_by(&self, gate: &Gate) -> bool {
+        let (number, trusted) = self.trusted.get();
+        if number == gate.number() {
+            return trusted && !self.mute;
+        }
+        self.trusted.set((gate.number(), gate.trusts(self.address.ip)));
+        self.is_trusted_by(gate)
     }
 
     pub(crate) fn ip(&self) -> IpAddr {
@@ -212,7 +222,7 @@ impl Gateway {
     ) -> Result<Step, Rejection> {
         let (parts, body) = request.into_parts();
         peer.rest.set_answering(true);
-        let behind = peer.trusted.then(|| self.behind(peer, &parts));
+        let behind = peer.is_trusted_by(&self.gate).then(|| self.behind(peer, &parts));
         let client = behind.as_ref().unwrap_or(&peer.address);
         let watched = self.gate.watches().then_some(client.ip);
         let is_write = change::is_write(&parts.method);
@@ -282,7 +292,7 @@ impl Gateway {
 
     /// The client's address, behind all trusted proxies.
     fn client_of(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
-        match peer.trusted {
+        match peer.is_trusted_by(&self.gate) {
             true => self.gate.client_address(peer.address.ip, headers),
             false => peer.address.ip,
         }
@@ -348,7 +358,7 @@ impl Gateway {
             ));
         }
         let request = Request::from_parts(parts, ());
-        let (answer, format) = session::handshake::accept(&request, self.sessions.formats())?;
+        let (answer, format) = session::handshake::accept(&request, &self.sessions.formats())?;
         let headers = request.into_parts().0.headers;
         let (gateway, client) = (Rc::clone(self), client.clone());
         self.tasks.spawn_local(async move {

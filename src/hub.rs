@@ -11,6 +11,7 @@ pub mod mail;
 pub mod mirror;
 mod node;
 mod published;
+mod settings;
 pub mod written;
 
 use std::cell::{Cell, RefCell};
@@ -26,14 +27,14 @@ use self::home::Home;
 use self::mail::{Credentials, Mail, Mailbox, Published, Seat};
 use self::mirror::{Binding, Mirror, Owner, Purpose};
 pub use self::node::Node;
+pub use self::settings::{Refetches, Settings, Standing};
 use self::written::{Expectation, Written};
 use crate::audience::ViewKey;
 use crate::change::Change;
-use crate::headers::{ClientAddress, Via};
+use crate::headers::ClientAddress;
 use crate::metrics;
 use crate::protocol::Reason;
-use crate::route::{Push, Routes, Visibility};
-use crate::upstream::Upstream;
+use crate::route::{Push, Visibility};
 use crate::uri::Uri;
 use crate::view::Pace;
 
@@ -74,10 +75,7 @@ impl Default for Options {
 pub struct Hub {
     worker: usize,
     mail: Arc<[Mailbox]>,
-    routes: Arc<Routes>,
-    upstream: Rc<Upstream>,
-    via: Option<Via>,
-    options: Options,
+    settings: RefCell<Rc<Settings>>,
     home: Home,
     mirrors: RefCell<HashMap<Arc<ViewKey>, Rc<Mirror>>>,
     tickets: Cell<u64>,
@@ -111,24 +109,12 @@ pub enum Unbound {
 }
 
 impl Hub {
-    /// `mail` has one mailbox for each worker; `worker` is this one's index. All workers share
-    /// `permits`.
-    pub fn new(
-        worker: usize,
-        mail: Arc<[Mailbox]>,
-        routes: Arc<Routes>,
-        upstream: Rc<Upstream>,
-        via: Option<Via>,
-        options: Options,
-        node: Node,
-    ) -> Rc<Self> {
+    /// `mail` has one mailbox for each worker; `worker` is this one's index.
+    pub fn new(worker: usize, mail: Arc<[Mailbox]>, settings: Settings, node: Node) -> Rc<Self> {
         Rc::new(Self {
             worker,
             mail,
-            routes,
-            upstream,
-            via,
-            options,
+            settings: RefCell::new(Rc::new(settings)),
             home: Home::default(),
             mirrors: RefCell::default(),
             tickets: Cell::new(0),
@@ -186,10 +172,6 @@ impl Hub {
         }
     }
 
-    pub fn options(&self) -> &Options {
-        &self.options
-    }
-
     /// A binding that waits for nothing yet; see [`Hub::wait`].
     pub fn binding(
         &self,
@@ -197,7 +179,8 @@ impl Hub {
         spelling: Option<Box<str>>,
         owner: std::rc::Weak<dyn Owner>,
     ) -> Result<Rc<Binding>, Unbound> {
-        let route = self.routes.of(uri.as_str());
+        let settings = self.settings();
+        let route = settings.routes.of(uri.as_str());
         if !route.rule.realtime {
             return Err(Unbound::NotRealtime);
         }
@@ -307,6 +290,9 @@ impl Hub {
         // After the seats: a change must also reach the views that they opened, since the fetch
         // of such a view starts only when this turn is over, and none is missed.
         let now = Instant::now();
+        if mail.begin_again {
+            self.begin_again(now);
+        }
         let everything = mail.everything_changed.map(Change::of_everything).map(Arc::new);
         for change in mail.changes.iter().chain(&everything) {
             self.home.remember(change, now);
@@ -383,12 +369,13 @@ impl Hub {
     }
 
     fn pace(&self, key: &ViewKey) -> Pace {
-        let route = self.routes.of(key.uri.as_str());
-        let authorised = key.audience.has_credentials(&self.options.credential_headers);
+        let settings = self.settings();
+        let (options, route) = (&settings.options, settings.routes.of(key.uri.as_str()));
+        let authorised = key.audience.has_credentials(&options.credential_headers);
         Pace {
-            min_interval: route.rule.min_interval.unwrap_or(self.options.min_interval),
-            stale_after: self.options.stale_after,
-            recheck: self.options.recheck.filter(|_| authorised),
+            min_interval: route.rule.min_interval.unwrap_or(options.min_interval),
+            stale_after: options.stale_after,
+            recheck: options.recheck.filter(|_| authorised),
             spread: key.spread(),
             notify: route.rule.push == Push::Notify,
             single_use: key.audience.is_single_use(),

@@ -1,5 +1,7 @@
 //! The `pogo` program: arguments, configuration, logging, signals and exit codes.
 
+mod follow;
+mod logs;
 mod watch;
 
 use std::fmt::Display;
@@ -11,14 +13,13 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use listenfd::ListenFd;
-use pogo::access::ACCESS_LOG;
-use pogo::config::{self, Given, Log, LogFormat, LogLevel, Sources};
+use pogo::config::{self, Given, Sources};
 use pogo::server::{Options, Server};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::follow::{Asked, Followed};
+use crate::logs::Logs;
 
 /// It gives memory back after a peak of connections, where the C library's keeps it.
 #[global_allocator]
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
         Err(message) => return answer(&message),
     };
     match arguments.command {
-        None => serve(&sources(arguments.configuration, &matches)),
+        None => serve(sources(arguments.configuration, &matches)),
         Some(Command::Check(configuration)) => {
             let matches = matches.subcommand_matches("check").unwrap_or(&matches);
             check(&sources(configuration, matches))
@@ -134,46 +135,29 @@ fn check(sources: &Sources) -> ExitCode {
     }
 }
 
-fn serve(sources: &Sources) -> ExitCode {
-    let (options, log) = match config::load(sources).and_then(config::Loaded::into_options) {
-        Ok(options) => options,
+fn serve(sources: Sources) -> ExitCode {
+    let (followed, options, log) = match Followed::read(sources) {
+        Ok(read) => read,
         Err(fault) => return fail(fault, EXIT_CONFIGURATION),
     };
-    start_log(log);
+    let logs = Logs::start(log);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start: {error}"), EXIT_FAILURE),
     };
-    match runtime.block_on(until_signalled(options)) {
+    match runtime.block_on(until_signalled(options, followed, logs)) {
         Ok(code) => code,
         Err(error) => fail(error, EXIT_FAILURE),
     }
 }
 
-/// The log goes to stderr; stdout belongs to `check` and `watch`.
-fn start_log(log: Log) {
-    let level = match log.level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
-    };
-    let access = if log.access { LevelFilter::INFO } else { LevelFilter::OFF };
-    let filter = Targets::new().with_default(level).with_target(ACCESS_LOG, access);
-    let registry = tracing_subscriber::registry().with(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => {
-            let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            registry.with(lines.with_ansi(colours)).init();
-        }
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
-    }
-}
-
-/// Serves until SIGTERM or SIGINT, drains, and leaves; a second signal leaves at once.
-async fn until_signalled(options: Options) -> Result<ExitCode, String> {
+/// Serves until SIGTERM or SIGINT, drains, and leaves; a second signal leaves at once. SIGHUP has the
+/// configuration read again.
+async fn until_signalled(
+    options: Options,
+    followed: Followed,
+    logs: Logs,
+) -> Result<ExitCode, String> {
     let mut signals = Signals::listen().map_err(|error| format!("cannot take signals: {error}"))?;
     let (listen, upstream) = (options.listen, options.upstream.origin.clone());
     let (tls, upstream_tls) = (options.tls.is_some(), options.upstream.tls.is_some());
@@ -188,9 +172,11 @@ async fn until_signalled(options: Options) -> Result<ExitCode, String> {
     if let Some(address) = server.admin() {
         tracing::info!(%address, "operators are listened to");
     }
-    tell(NotifyState::Ready);
-    signals.next().await;
-    tell(NotifyState::Stopping);
+    tell(&[NotifyState::Ready]);
+    let asked = followed.follow(server.reloader(), logs);
+    let asked = asked.map_err(|error| format!("cannot follow the configuration: {error}"))?;
+    signals.next(&asked).await;
+    tell(&[NotifyState::Stopping]);
     tracing::info!("draining; a second signal ends at once");
     let drained = tokio::task::spawn_blocking(move || server.drain());
     tokio::select! {
@@ -200,7 +186,7 @@ async fn until_signalled(options: Options) -> Result<ExitCode, String> {
             Err(error) => Err(format!("the drain failed: {error}")),
         },
         // Not a return: the runtime would wait for the drain's thread.
-        signal = signals.next() => std::process::exit(128 + signal.as_raw_value()),
+        signal = signals.next(&asked) => std::process::exit(128 + signal.as_raw_value()),
     }
 }
 
@@ -213,8 +199,8 @@ fn inherited() -> Result<Vec<TcpListener>, String> {
 }
 
 /// Tells the service manager, if one wants to know.
-fn tell(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "the service manager cannot be told");
     }
 }
@@ -222,6 +208,7 @@ fn tell(state: NotifyState<'_>) {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -229,13 +216,18 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) -> SignalKind {
-        tokio::select! {
-            _ = self.terminate.recv() => SignalKind::terminate(),
-            _ = self.interrupt.recv() => SignalKind::interrupt(),
+    /// The next one that is to end this. The others ask for a reload.
+    async fn next(&mut self, asked: &Asked) -> SignalKind {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return SignalKind::terminate(),
+                _ = self.interrupt.recv() => return SignalKind::interrupt(),
+                _ = self.hangup.recv() => asked.reload(),
+            }
         }
     }
 }

@@ -3,13 +3,16 @@
 //! A counter is written by one thread and read by any, so that counting is a load and a store and
 //! never waits for another core.
 
+mod reloads;
+mod routes;
 mod text;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::Method;
-
+pub use self::reloads::Reloads;
+pub use self::routes::Route;
+use self::routes::{BOUNDS, CLASSES, METHODS};
 pub use self::text::Exposition;
 use crate::rejection::Rejection;
 
@@ -102,33 +105,14 @@ labels! {
     }
 }
 
-/// Bounds of the latency histogram, in microseconds.
-const BOUNDS: [u64; 14] = [
-    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
-    2_500_000, 5_000_000, 10_000_000,
-];
-const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"];
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Codes that sockets are closed with; the last place is for those that nobody closed in order.
 const CLOSES: [u16; 13] =
     [1000, 1001, 1002, 1003, 1007, 1008, 1009, 4400, 4401, 4403, 4408, 4429, 4503];
-
-/// The requests of one route; as far from another worker's as a worker itself.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Requests {
-    answered: [[Counter; CLASSES.len()]; METHODS.len()],
-    /// By the first bound that is not below; the last is for those beyond all.
-    taken: [Counter; BOUNDS.len() + 1],
-    microseconds: Counter,
-}
 
 /// What one worker counts; alone on its cache lines.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Worker {
-    /// For each route, and one for paths without.
-    requests: Box<[Requests]>,
     rejections: [Counter; Unserved::ALL.len()],
     upstream_failures: [Counter; UpstreamFailure::ALL.len()],
     refetches: [Counter; Refetch::ALL.len()],
@@ -149,9 +133,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    fn new(routes: usize) -> Self {
+    fn new() -> Self {
         Self {
-            requests: (0..=routes).map(|_| Requests::default()).collect(),
             rejections: Default::default(),
             upstream_failures: Default::default(),
             refetches: Default::default(),
@@ -167,17 +150,6 @@ impl Worker {
             channel_events_lost: Counter::default(),
             changes: Counter::default(),
         }
-    }
-
-    /// A request of route number `route` was answered with `status` after `taken`.
-    pub fn answered(&self, route: usize, method: &Method, status: u16, taken: Duration) {
-        let Some(requests) = self.requests.get(route) else { return };
-        let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
-        requests.answered[number_of(method)][class].add(1);
-        let microseconds = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.iter().position(|bound| microseconds <= *bound);
-        requests.taken[bucket.unwrap_or(BOUNDS.len())].add(1);
-        requests.microseconds.add(microseconds);
     }
 
     pub fn rejected(&self, reason: Unserved) {
@@ -196,19 +168,6 @@ impl Worker {
     pub fn closed(&self, code: Option<u16>) {
         let place = CLOSES.iter().position(|known| Some(*known) == code);
         self.closes[place.unwrap_or(CLOSES.len())].add(1);
-    }
-}
-
-fn number_of(method: &Method) -> usize {
-    match *method {
-        Method::GET => 0,
-        Method::HEAD => 1,
-        Method::POST => 2,
-        Method::PUT => 3,
-        Method::PATCH => 4,
-        Method::DELETE => 5,
-        Method::OPTIONS => 6,
-        _ => METHODS.len() - 1,
     }
 }
 
@@ -240,21 +199,56 @@ impl From<&Rejection> for Unserved {
 /// What all workers of a node count.
 #[derive(Debug)]
 pub struct Node {
-    /// The patterns of the routes, in the order of their numbers; the last is for all other paths.
-    routes: Vec<String>,
+    /// The present routes, in the order of their numbers; the last is for all other paths. Locked
+    /// when they change and when somebody asks.
+    routes: Mutex<Routes>,
+    pub reloads: Reloads,
     /// One for each worker, and one for what is done outside of all of them.
     workers: Box<[Worker]>,
 }
+
+/// The routes of one time, in the order of their numbers.
+pub type Routes = Arc<[Arc<Route>]>;
 
 /// How paths that no route's pattern matches are labelled. No pattern can be spelled like this.
 pub const DEFAULT_ROUTE: &str = "default";
 
 impl Node {
     pub fn new(workers: usize, patterns: impl IntoIterator<Item = String>) -> Self {
-        let mut routes: Vec<_> = patterns.into_iter().collect();
-        let workers = (0..=workers).map(|_| Worker::new(routes.len())).collect();
-        routes.push(DEFAULT_ROUTE.to_owned());
-        Self { routes, workers }
+        let node = Self {
+            routes: Mutex::new(Arc::new([])),
+            reloads: Reloads::new(),
+            workers: (0..=workers).map(|_| Worker::new()).collect(),
+        };
+        node.show(node.routes_of(patterns));
+        node
+    }
+
+    fn present(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The present routes.
+    pub fn routes(&self) -> Routes {
+        Arc::clone(&self.present())
+    }
+
+    /// Where the requests of these patterns are counted: where they are counted now, if they are.
+    pub fn routes_of(&self, patterns: impl IntoIterator<Item = String>) -> Routes {
+        let present = self.routes();
+        let patterns = patterns.into_iter().chain([DEFAULT_ROUTE.to_owned()]);
+        let routes = patterns.map(|pattern| {
+            let known = present.iter().find(|route| route.pattern == pattern);
+            // The one thread that is no worker answers no requests of clients.
+            let new = || Arc::new(Route::new(pattern.clone(), self.workers.len() - 1));
+            known.map_or_else(new, Arc::clone)
+        });
+        routes.collect()
+    }
+
+    /// These are the routes now. What is counted of others is not shown any more.
+    pub fn show(&self, routes: Routes) {
+        *self.present() = routes;
     }
 
     /// The counters of worker `number`. Only its own thread may count with them.
@@ -267,18 +261,8 @@ impl Node {
         &self.workers[self.workers.len() - 1]
     }
 
-    pub fn route(&self, number: usize) -> &str {
-        self.routes.get(number).map_or(DEFAULT_ROUTE, String::as_str)
-    }
-
     fn sum(&self, of: impl Fn(&Worker) -> &Counter) -> u64 {
         self.workers.iter().map(|worker| of(worker).get()).sum()
-    }
-
-    /// How many requests of route number `route` were answered.
-    pub fn requests(&self, route: usize) -> u64 {
-        let taken = |bucket: usize| self.sum(|worker| &worker.requests[route].taken[bucket]);
-        (0..=BOUNDS.len()).map(taken).sum()
     }
 
     /// Writes everything that is counted here.
@@ -292,17 +276,19 @@ impl Node {
         self.expose_upstream(out);
         self.expose_sockets(out);
         self.expose_views(out);
+        self.reloads.expose(out);
     }
 
     fn expose_requests(&self, out: &mut Exposition) {
         out.counter("pogo_requests", "HTTP requests that were answered, by Pogo or the upstream.");
-        for (number, route) in self.routes.iter().enumerate() {
+        let routes = self.routes();
+        for route in routes.iter() {
             for (m, method) in METHODS.iter().enumerate() {
                 for (c, class) in CLASSES.iter().enumerate() {
-                    let count = self.sum(|worker| &worker.requests[number].answered[m][c]);
+                    let count = route.sum(|requests| &requests.answered[m][c]);
                     if count > 0 {
                         let labels =
-                            [("route", route.as_str()), ("method", method), ("code_class", class)];
+                            [("route", route.label()), ("method", method), ("code_class", class)];
                         out.sample(&labels, count);
                     }
                 }
@@ -312,13 +298,13 @@ impl Node {
             "pogo_request_duration_seconds",
             "From the head of a request to the head of its answer.",
         );
-        for (number, route) in self.routes.iter().enumerate() {
+        for route in routes.iter() {
             let counts: Vec<_> = (0..=BOUNDS.len())
-                .map(|bucket| self.sum(|worker| &worker.requests[number].taken[bucket]))
+                .map(|bucket| route.sum(|requests| &requests.taken[bucket]))
                 .collect();
             if counts.iter().any(|count| *count > 0) {
-                let sum = self.sum(|worker| &worker.requests[number].microseconds);
-                out.distribution(&[("route", route)], &BOUNDS, &counts, sum);
+                let sum = route.sum(|requests| &requests.microseconds);
+                out.distribution(&[("route", route.label())], &BOUNDS, &counts, sum);
             }
         }
     }
@@ -369,14 +355,19 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use http::Method;
+
     use super::*;
 
     #[test]
     fn what_workers_count_is_summed_and_labelled() {
         let node = Node::new(2, ["/posts/{id}".to_owned()]);
-        node.worker(0).answered(0, &Method::GET, 200, Duration::from_micros(400));
-        node.worker(1).answered(0, &Method::GET, 204, Duration::from_micros(501));
-        node.worker(1).answered(1, &Method::from_bytes(b"MKCOL").unwrap(), 502, Duration::MAX);
+        let routes = node.routes();
+        routes[0].answered(0, &Method::GET, 200, Duration::from_micros(400));
+        routes[0].answered(1, &Method::GET, 204, Duration::from_micros(501));
+        routes[1].answered(1, &Method::from_bytes(b"MKCOL").unwrap(), 502, Duration::MAX);
         node.worker(0).rejected(Unserved::Busy);
         node.outside().changes.add(3);
         let mut out = Exposition::default();
@@ -397,7 +388,21 @@ mod tests {
         ] {
             assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }
-        assert_eq!(node.requests(0), 2);
+        assert_eq!(routes[0].requests(), 2);
+    }
+
+    #[test]
+    fn a_pattern_goes_on_being_counted_when_the_routes_change() {
+        let node = Node::new(1, ["/a".to_owned(), "/b".to_owned()]);
+        let before = node.routes();
+        before.iter().for_each(|route| route.answered(0, &Method::GET, 200, Duration::ZERO));
+        let after = node.routes_of(["/c".to_owned(), "/b".to_owned()]);
+        node.show(Arc::clone(&after));
+        let counts: Vec<_> = after.iter().map(|route| (route.label(), route.requests())).collect();
+        assert_eq!(counts, [("/c", 0), ("/b", 1), (DEFAULT_ROUTE, 1)]);
+        // Of a request that began before.
+        before[1].answered(0, &Method::GET, 200, Duration::ZERO);
+        assert_eq!(node.routes()[1].requests(), 2);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gate::rate::{Key, Limiter};
@@ -72,7 +73,7 @@ impl Default for Rule {
 pub struct Routes {
     rules: Vec<Rule>,
     /// For each rule.
-    budgets: Vec<Option<Limiter>>,
+    budgets: Vec<Option<Arc<Limiter>>>,
     router: matchit::Router<usize>,
     implied: Rule,
 }
@@ -88,11 +89,21 @@ pub struct Route<'r> {
 impl Routes {
     /// Refuses patterns that matchit cannot tell apart, with the number of the rule.
     pub fn new(rules: Vec<Rule>) -> Result<Self, (usize, matchit::InsertError)> {
+        Self::default().succeed(rules)
+    }
+
+    /// Those that take the place of these: a path whose rate is the same keeps what was spent.
+    pub fn succeed(&self, rules: Vec<Rule>) -> Result<Self, (usize, matchit::InsertError)> {
         let mut router = matchit::Router::new();
         for (number, rule) in rules.iter().enumerate() {
             router.insert(rule.path.as_str(), number).map_err(|error| (number, error))?;
         }
-        let budgets = rules.iter().map(|rule| rule.rate.map(Limiter::new)).collect();
+        let budget_of = |rule: &Rule| {
+            let before = self.rules.iter().position(|before| before.path == rule.path);
+            let before = before.and_then(|number| self.budgets[number].as_ref());
+            rule.rate.map(|rate| Limiter::succeed(before, rate))
+        };
+        let budgets = rules.iter().map(budget_of).collect();
         Ok(Self { rules, budgets, router, implied: Rule::default() })
     }
 
@@ -104,7 +115,7 @@ impl Routes {
         }
         let found = self.find(target, |number, params| Route {
             rule: &self.rules[number],
-            budget: self.budgets[number].as_ref(),
+            budget: self.budgets[number].as_deref(),
             params: params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         });
         found.unwrap_or(implied)
@@ -146,7 +157,7 @@ impl Routes {
 
     /// Forgets budgets that are full again. To be called every minute or so.
     pub fn sweep(&self) {
-        self.budgets.iter().flatten().for_each(Limiter::sweep);
+        self.budgets.iter().flatten().for_each(|budget| budget.sweep());
     }
 }
 

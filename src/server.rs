@@ -1,6 +1,8 @@
 //! The workers: started together, drained together.
 
-use std::fmt::Display;
+mod files;
+mod reload;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
@@ -8,25 +10,25 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Reach};
+#[cfg(test)]
+pub(crate) use self::reload::keep_what_cannot_change;
+pub use self::reload::{Refused, Reloaded, Reloader};
+use crate::admin::{Admin, Reach, Subject};
 use crate::connections::Connections;
-use crate::deny_file::DenyFile;
-use crate::gate::auth::{self, Authenticator};
+use crate::gate::auth;
 use crate::gate::{self, Gate};
 use crate::hub::mail::Mailbox;
-use crate::metrics;
-use crate::route::{Routes, Rule};
+use crate::route::Rule;
 use crate::session::orders;
-use crate::tls::Identity;
-use crate::upstream::Secure;
-use crate::watched::LOOK;
+use crate::worker::settings::Progress;
 use crate::worker::{self, Shared};
-use crate::{admin, channel, gateway, hub, session, tls, upstream};
+use crate::{admin, channel, gateway, hub, metrics, session, tls, upstream};
 
 /// Connections that the kernel keeps for a worker that is busy.
 const BACKLOG: i32 = 1024;
@@ -84,12 +86,9 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    drain: CancellationToken,
-    stop: CancellationToken,
-    gate: Arc<Gate>,
+    shared: Arc<Shared>,
+    reloader: Reloader,
     workers: Vec<JoinHandle<io::Result<()>>>,
-    /// Of the files that may change.
-    follower: Option<JoinHandle<io::Result<()>>>,
     /// Outlives the workers, so that probes are answered while they drain.
     admin: Option<Admin>,
 }
@@ -115,34 +114,38 @@ impl Server {
         let (orders, ordered) = (0..workers.get())
             .map(|_| mpsc::channel(orders::MAX_ORDERS))
             .unzip::<_, _, Vec<_>, Vec<_>>();
-        let certificate = options.tls.clone().map(tls::Follower::open).transpose();
-        let certificate = certificate.map_err(invalid)?;
-        let identity = certificate.as_ref().map(tls::Follower::identity);
-        let shared = share(options, identity, workers.get())?;
-        let gate = Arc::clone(&shared.gate);
-        let deny_file = deny_file(&shared.options, &gate)?;
-        let admin = match &shared.options.admin {
-            Some(options) => Some(Admin::start(options.clone(), reach(&shared, orders))?),
+        let admin_options = options.admin.clone();
+        let shared = Arc::new(share(&options, workers.get()));
+        let reloader = Reloader::start(options, Arc::clone(&shared))?;
+        let admin = match admin_options {
+            Some(options) => {
+                Some(Admin::start(&options, reach(&shared, reloader.subject(), orders))?)
+            }
             None => None,
         };
-        let (drain, stop) = (shared.drain.clone(), shared.stop.clone());
-        let follower = match (deny_file, certificate) {
-            (None, None) => None,
-            files => Some(follow(files, Arc::clone(&gate), stop.clone())?),
-        };
-        let mut server = Self { address, drain, stop, gate, workers: Vec::new(), follower, admin };
+        let mut server = Self { address, shared, reloader, workers: Vec::new(), admin };
         let parts = listeners.into_iter().zip(ordered);
         for (number, (listener, orders)) in parts.enumerate() {
-            let shared = Arc::clone(&shared);
+            let (shared, settings) = (Arc::clone(&server.shared), server.reloader.settings());
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             server.workers.push(thread.spawn(move || {
                 let runtime = Builder::new_current_thread()
                     .enable_all()
                     .build_local(LocalOptions::default())?;
-                runtime.block_on(worker::run(number, listener, orders, shared))
+                runtime.block_on(worker::run(number, listener, orders, settings, shared))
             })?);
         }
         Ok(server)
+    }
+
+    /// Has it go by other options from now on: see [`Reloader::reload`].
+    pub fn reload(&self, options: Options) -> Result<Reloaded, Refused> {
+        self.reloader.reload(options)
+    }
+
+    /// What reloads this server from another thread.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
     }
 
     /// Where operators are served, if they are.
@@ -154,15 +157,15 @@ impl Server {
         self.address
     }
 
-    /// Who is banned, and lets them in again: the gate that all workers share.
-    pub fn gate(&self) -> &Gate {
-        &self.gate
+    /// Who is banned, and lets them in again: the gate that all workers share at present.
+    pub fn gate(&self) -> Arc<Gate> {
+        self.reloader.gate()
     }
 
     /// Accepts nothing more, lets what is under way finish, and returns when all has ended: after
     /// the drain's deadline at the latest. Blocks the thread.
     pub fn drain(mut self) -> io::Result<()> {
-        self.drain.cancel();
+        self.shared.drain.cancel();
         self.join()
     }
 
@@ -174,70 +177,45 @@ impl Server {
                 .unwrap_or_else(|_| Err(io::Error::other("a worker ended in a panic")));
             result = result.and(ended);
         }
-        self.stop.cancel();
-        if let Some(follower) = self.follower.take() {
-            let failed = |_| Err(io::Error::other("the follower of files panicked"));
-            result = result.and(follower.join().unwrap_or_else(failed));
-        }
-        result
+        self.shared.stop.cancel();
+        result.and(self.reloader.end())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.shared.stop.cancel();
         if let Err(error) = self.join() {
             tracing::error!(%error, "a worker failed");
         }
     }
 }
 
-fn invalid(error: impl Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, error.to_string())
-}
-
-/// What all workers have in common.
-fn share(
-    options: Options,
-    identity: Option<Arc<Identity>>,
-    workers: usize,
-) -> io::Result<Arc<Shared>> {
-    let gate = Gate::new(&options.gate).map_err(invalid)?;
-    let authenticator = Authenticator::new(&options.auth).map_err(invalid)?;
-    let secure = Secure::new(&options.upstream).map_err(invalid)?;
-    let routes = Routes::new(options.routes.clone())
-        .map_err(|(number, error)| invalid(format!("route {}: {error}", number + 1)))?;
+/// What all workers have in common as long as they run.
+fn share(options: &Options, workers: usize) -> Shared {
     let patterns = options.routes.iter().map(|rule| rule.path.clone());
     let metrics = Arc::new(metrics::Node::new(workers, patterns));
-    Ok(Arc::new(Shared {
+    Shared {
         workers,
-        gate: Arc::new(gate),
-        authenticator: Arc::new(authenticator),
-        routes: Arc::new(routes),
-        channels: options.channels.clone().into(),
-        hubs: hub::Node::new(&options.hub, Arc::clone(&metrics)),
+        hubs: hub::Node::new(Arc::clone(&metrics)),
         mail: (0..workers).map(|_| Mailbox::default()).collect(),
         connections: Connections::new(options.connections, options.connections_per_address),
         metrics,
-        identity,
-        secure,
+        progress: Progress::new(workers),
         drain: CancellationToken::new(),
         stop: CancellationToken::new(),
-        options,
-    }))
+    }
 }
 
 /// What operators may reach of it.
-fn reach(shared: &Shared, orders: Vec<orders::Orders>) -> Reach {
+fn reach(shared: &Shared, subject: Arc<ArcSwap<Subject>>, orders: Vec<orders::Orders>) -> Reach {
     Reach {
+        subject,
         metrics: Arc::clone(&shared.metrics),
-        routes: Arc::clone(&shared.routes),
-        gate: Arc::clone(&shared.gate),
         hubs: shared.hubs.clone(),
         mail: Arc::clone(&shared.mail),
         orders,
         connections: shared.connections.clone(),
-        upstream: shared.options.upstream.clone(),
         drain: shared.drain.clone(),
     }
 }
@@ -256,45 +234,6 @@ fn divide(inherited: &[TcpListener], workers: NonZeroUsize) -> io::Result<Vec<Tc
         socket2::SockRef::from(listener).set_tcp_keepalive(&keepalive)?;
     }
     inherited.iter().cycle().take(workers.get()).map(TcpListener::try_clone).collect()
-}
-
-/// The deny file, read for the first time, if there is one.
-fn deny_file(options: &Options, gate: &Arc<Gate>) -> io::Result<Option<DenyFile>> {
-    let Some(path) = options.gate.deny_file.clone() else { return Ok(None) };
-    let told = |error| {
-        let text = format!("{}: {error}", path.display());
-        io::Error::new(io::ErrorKind::InvalidInput, text)
-    };
-    DenyFile::open(path.clone(), gate).map(Some).map_err(told)
-}
-
-/// Follows files on a thread of its own, where a slow disk holds up no client.
-fn follow(
-    (mut deny_file, mut certificate): (Option<DenyFile>, Option<tls::Follower>),
-    gate: Arc<Gate>,
-    stop: CancellationToken,
-) -> io::Result<JoinHandle<io::Result<()>>> {
-    std::thread::Builder::new().name("files".into()).spawn(move || {
-        let runtime = Builder::new_current_thread().enable_time().build()?;
-        let looks = async {
-            loop {
-                tokio::time::sleep(LOOK).await;
-                if let Some(file) = &mut deny_file {
-                    file.look(&gate);
-                }
-                if let Some(certificate) = &mut certificate {
-                    certificate.look();
-                }
-            }
-        };
-        runtime.block_on(async {
-            tokio::select! {
-                () = stop.cancelled() => (),
-                () = looks => (),
-            }
-        });
-        Ok(())
-    })
 }
 
 /// One listener for each worker, all on one port.

@@ -17,6 +17,7 @@ mod outbox;
 mod owner;
 mod registry;
 mod requests;
+mod review;
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -67,6 +68,8 @@ pub(crate) struct Session {
     expires: Cell<Option<Instant>>,
     /// A credential is being checked: what follows it must be done with it.
     paused: Cell<bool>,
+    /// How many tasks judge the credential by what was reloaded.
+    judging: Cell<usize>,
     /// Sorted by URI.
     bindings: RefCell<Vec<Rc<Binding>>>,
     channels: RefCell<Vec<Arc<str>>>,
@@ -166,8 +169,8 @@ impl Session {
                 && self.outbox.bytes() < self.options().outbox_bytes)
     }
 
-    fn options(&self) -> &Options {
-        &self.sessions.services.options
+    fn options(&self) -> Rc<Options> {
+        Rc::clone(&self.sessions.services().options)
     }
 
     fn read(&self) {
@@ -267,7 +270,7 @@ impl Session {
     /// Leaves every view and channel.
     fn release(&self) {
         for binding in self.bindings.take() {
-            self.sessions.services.hub.leave(&binding);
+            self.sessions.hub.leave(&binding);
         }
         for channel in self.channels.take() {
             self.sessions.members.leave(&channel, self.id);
@@ -300,7 +303,7 @@ impl Session {
         self.outbox.owed.set(false);
         match self.connection.borrow_mut().as_mut().map(|it| self.outbox.flush(&mut it.stream)) {
             Some(Ok(())) => {
-                self.sessions.services.hub.metrics().states.add(self.outbox.shown.take());
+                self.sessions.hub.metrics().states.add(self.outbox.shown.take());
             }
             Some(Err(_)) => self.over.set(true),
             None => return,
@@ -345,7 +348,8 @@ impl Session {
         if self.expires.get().is_some_and(|at| at <= now) {
             self.expire();
         }
-        if self.must_authenticate() && self.born + AUTH_GRACE <= now && !self.paused.get() {
+        let is_judged = self.paused.get() || self.judging.get() > 0;
+        if self.must_authenticate() && self.born + AUTH_GRACE <= now && !is_judged {
             return self.close(&Close::Unauthorized("authenticate first"));
         }
         match self.pinged.get() {
@@ -356,17 +360,5 @@ impl Session {
             }
             Some(_) | None => {}
         }
-    }
-
-    fn find(&self, uri: &crate::uri::Uri) -> Result<usize, usize> {
-        self.bindings.borrow().binary_search_by(|binding| binding.uri.cmp(uri))
-    }
-    /// Ends a binding on this side.
-    fn drop_binding(&self, binding: &Rc<Binding>) {
-        if let Ok(at) = self.find(&binding.uri) {
-            self.bindings.borrow_mut().remove(at);
-        }
-        self.outbox.forget(binding);
-        binding.live.set(false);
     }
 }

@@ -85,7 +85,7 @@ pub struct Upstream {
     builder: http1::Builder,
     roomy: http1::Builder,
     pool: Rc<Pool>,
-    /// Connections that were made so far.
+    /// Connections that were made since they were last counted.
     opened: Cell<u64>,
 }
 
@@ -118,6 +118,11 @@ impl Upstream {
     /// Closes connections that are of no more use; called on every tick.
     pub fn sweep(&self) {
         self.pool.sweep();
+    }
+
+    /// Another takes its place: what is under way here ends here, and nothing is kept for more.
+    pub fn retire(&self) {
+        self.pool.retire();
     }
 
     /// Sends a request in origin form whose `Host` is set.

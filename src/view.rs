@@ -80,6 +80,8 @@ pub struct View {
     series: u64,
     announced: u64,
     stale: bool,
+    /// The credential was good for one request.
+    used_up: bool,
 }
 
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -111,7 +113,35 @@ impl View {
             series: RandomState::new().hash_one(0),
             announced: 0,
             stale: false,
+            used_up: false,
         }
+    }
+
+    /// Another pace from now on. What was announced so far is to be shown, if changes are shown now.
+    pub fn set_pace(&mut self, now: Instant, pace: Pace) {
+        let shows = self.pace.notify && !pace.notify && !self.used_up;
+        let rechecks = self.pace.recheck != pace.recheck;
+        self.pace = pace;
+        if self.used_up {
+            self.pace.notify = true;
+            self.pace.recheck = None;
+        }
+        if shows {
+            self.change(now, &[]);
+        }
+        if rechecks {
+            let settled = self.settled_at.zip(self.pace.recheck);
+            self.recheck_at = settled.map(|(at, every)| at + self.jittered(every));
+        }
+    }
+
+    /// What is shown may be another's now: nothing that was learnt of the last upstream counts.
+    pub fn begin_again(&mut self, now: Instant) {
+        self.in_flight = None;
+        self.failures = 0;
+        self.retry_at = None;
+        self.refusal = None;
+        self.change(now, &[]);
     }
 
     pub fn state(&self) -> Option<&Arc<State>> {
@@ -314,6 +344,7 @@ impl View {
                     && self.state.is_some()
                     && !self.refetched;
                 if used_up {
+                    self.used_up = true;
                     self.pace.notify = true;
                     self.pace.recheck = None;
                     return self.announce(now);
@@ -458,6 +489,36 @@ mod tests {
             Some(Verdict::Live { state, stale }) => (Arc::clone(&state.version), stale),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_view_that_begins_again_waits_for_nothing_that_the_last_upstream_said() {
+        let mut fixture = Fixture::live(pace());
+        fixture.view.change(fixture.now, &[]);
+        fixture.fetch(failed(Some(3600)));
+        fixture.now += 100 * MS;
+        assert!(fixture.waits() > Duration::from_secs(3000));
+        fixture.view.begin_again(fixture.now);
+        // Nor for the answer to what it had asked of it.
+        fixture.start();
+        assert_eq!(fixture.step(), Step::Rest);
+        fixture.now += 100 * MS;
+        fixture.view.begin_again(fixture.now);
+        assert_eq!(fixture.step(), Step::Fetch);
+    }
+
+    #[test]
+    fn another_pace_counts_at_once_and_a_credential_that_was_used_up_stays_so() {
+        let every = Duration::from_secs(60);
+        let mut fixture = Fixture::live(pace());
+        assert_eq!(fixture.step(), Step::Rest);
+        fixture.view.set_pace(fixture.now, Pace { recheck: Some(every), ..pace() });
+        assert!(fixture.waits() < 2 * every);
+        let mut fixture = Fixture::live(Pace { single_use: true, ..pace() });
+        fixture.view.change(fixture.now, &[]);
+        fixture.fetch(Answer::Refused(problem(401, None)));
+        fixture.view.set_pace(fixture.now, Pace { recheck: Some(every), ..pace() });
+        assert_eq!(fixture.step(), Step::Rest, "it is not shown, and not tried again");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 mod conversation;
 mod ended;
+pub(crate) mod settings;
 mod speech;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -14,30 +15,23 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use hyper::server::conn::{http1, http2};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::speech::Local;
+use self::settings::{Progress, Settings};
+use self::speech::{Local, Present};
 use crate::access::Access;
 use crate::callers::Callers;
-use crate::channel;
 use crate::connections::{Connections, Exceeded};
-use crate::exchange::Exchange;
-use crate::gate::Gate;
-use crate::gate::auth::Authenticator;
 use crate::gateway::{self, Gateway, Peer};
-use crate::headers::Via;
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
 use crate::metrics::{self, Unserved};
-use crate::route::Routes;
-use crate::server::Options;
+use crate::session::Sessions;
 use crate::session::orders::Order;
-use crate::session::{self, Sessions};
-use crate::tls::Identity;
-use crate::upstream::{Secure, Upstream};
+use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
 /// than any before costs a write to wake the driver (one system call in five). It is also all
@@ -50,37 +44,21 @@ const GATE_TICKS: u64 = 240;
 /// How long accepting rests when the process has no descriptors or memory left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// What all workers have in common.
+/// What all workers have in common as long as they run.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) options: Options,
     pub(crate) workers: usize,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) authenticator: Arc<Authenticator>,
-    pub(crate) routes: Arc<Routes>,
-    pub(crate) channels: Arc<[channel::Rule]>,
     /// What the workers' hubs share.
     pub(crate) hubs: hub::Node,
     /// One mailbox for each worker.
     pub(crate) mail: Arc<[Mailbox]>,
     pub(crate) connections: Connections,
     pub(crate) metrics: Arc<metrics::Node>,
-    /// What clients are shown; none speaks to them in the clear.
-    pub(crate) identity: Option<Arc<Identity>>,
-    /// How the upstream is spoken to; none does so in the clear.
-    pub(crate) secure: Option<Secure>,
+    pub(crate) progress: Progress,
     /// No new connections and requests; those that are there may finish.
     pub(crate) drain: CancellationToken,
     /// Everything ends now.
     pub(crate) stop: CancellationToken,
-}
-
-impl Shared {
-    /// A worker's way to the upstream.
-    fn upstream(&self) -> Upstream {
-        let (options, secure) = (self.options.upstream.clone(), self.secure.clone());
-        Upstream::new(options, secure, self.workers)
-    }
 }
 
 /// Serves until drained or stopped; what then is still open is dropped with the runtime.
@@ -88,12 +66,17 @@ pub(crate) async fn run(
     number: usize,
     listener: std::net::TcpListener,
     orders: mpsc::Receiver<Order>,
+    mut settings: watch::Receiver<Arc<Settings>>,
     shared: Arc<Shared>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    let worker = Worker::new(number, Arc::clone(&shared));
+    let first = Arc::clone(&settings.borrow_and_update());
+    let worker = Worker::new(number, Arc::clone(&shared), first);
+    // It may have begun with others than there were when it was to begin.
+    worker.report();
     let services = [
         tokio::task::spawn_local(tick(number, Rc::clone(&worker))),
+        tokio::task::spawn_local(Rc::clone(&worker).follow(settings)),
         tokio::task::spawn_local(Rc::clone(&worker.sessions).run()),
         tokio::task::spawn_local(Rc::clone(&worker.sessions).obey(orders)),
         tokio::task::spawn_local({
@@ -104,7 +87,7 @@ pub(crate) async fn run(
     tokio::select! {
         () = Rc::clone(&worker).accept(listener) => (),
         () = shared.stop.cancelled() => {
-            worker.access.cut();
+            worker.front().access.cut();
             return Ok(());
         }
     }
@@ -112,14 +95,15 @@ pub(crate) async fn run(
     let finished = async {
         tokio::join!(worker.tasks.wait(), worker.sessions.drain());
     };
+    let patience = worker.front().settings.options.drain;
     tokio::select! {
         () = finished => (),
-        () = tokio::time::sleep(shared.options.drain) => {
+        () = tokio::time::sleep(patience) => {
             let cut = worker.tasks.len();
             tracing::warn!(cut, "the deadline of the drain passed");
-            worker.access.cut();
+            worker.front().access.cut();
         }
-        () = shared.stop.cancelled() => worker.access.cut(),
+        () = shared.stop.cancelled() => worker.front().access.cut(),
     }
     services.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
@@ -128,40 +112,57 @@ pub(crate) async fn run(
 async fn tick(number: usize, worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut shutouts = worker.shared.gate.shutouts();
+    let mut shutouts = worker.front().settings.gate.shutouts();
     for count in 0_u64.. {
         ticks.tick().await;
+        let front = worker.front();
         worker.sessions.keep_time();
         // Here, and not at each of many bans, because it looks at every client.
-        let latest = worker.shared.gate.shutouts();
+        let latest = front.settings.gate.shutouts();
         if latest != shutouts {
             shutouts = latest;
             worker.end_the_shut_out();
         }
         if count % SWEEP_TICKS == 0 {
-            worker.upstream.sweep();
-            worker.upstream.count(worker.access.metrics());
+            front.upstream.sweep();
+            front.upstream.count(front.access.metrics());
         }
         if number == 0 && count % GATE_TICKS == 0 {
-            worker.shared.gate.sweep();
-            worker.shared.routes.sweep();
+            front.settings.gate.sweep();
+            front.settings.routes.sweep();
         }
     }
 }
 
+/// What holds on this worker. Replaced whole, and with it the gateway.
+struct Front {
+    settings: Arc<Settings>,
+    http1: http1::Builder,
+    http2: http2::Builder<Local>,
+    upstream: Rc<Upstream>,
+    access: Rc<Access>,
+}
+
+impl Front {
+    fn new(settings: Arc<Settings>, upstream: Rc<Upstream>, access: Rc<Access>) -> Self {
+        let options = &settings.options.gateway;
+        let (http1, http2) = (speech::http1(options), speech::http2(options));
+        Self { settings, http1, http2, upstream, access }
+    }
+}
+
 struct Worker {
+    number: usize,
     shared: Arc<Shared>,
     /// The worker's own, so that its connections share no lock with another's.
     drain: CancellationToken,
     /// Set before `drain` is cancelled, and cheaper to ask.
     draining: Cell<bool>,
-    http1: http1::Builder,
-    http2: http2::Builder<Local>,
-    upstream: Rc<Upstream>,
+    front: RefCell<Rc<Front>>,
+    /// Asked for each request.
+    gateway: Present,
     hub: Rc<Hub>,
     sessions: Rc<Sessions>,
-    gateway: Rc<Gateway>,
-    access: Rc<Access>,
     /// Connections, tunnels, and writes that outlive their client.
     tasks: TaskTracker,
     /// Whose connections and tunnels those are.
@@ -169,73 +170,91 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(number: usize, shared: Arc<Shared>) -> Rc<Self> {
-        let options = &shared.options;
+    fn new(number: usize, shared: Arc<Shared>, settings: Arc<Settings>) -> Rc<Self> {
         let (tasks, callers) = (TaskTracker::new(), Callers::default());
-        let upstream = Rc::new(shared.upstream());
-        let via = options.gateway.via.as_deref().and_then(Via::new);
-        let hub = Hub::new(
-            number,
-            Arc::clone(&shared.mail),
-            Arc::clone(&shared.routes),
-            Rc::clone(&upstream),
-            via.clone(),
-            options.hub.clone(),
-            shared.hubs.clone(),
-        );
-        let exchange = Rc::new(Exchange::new(
-            Rc::clone(&upstream),
-            Rc::clone(&hub),
-            Arc::clone(&shared.routes),
-            via,
-            Arc::clone(&shared.authenticator),
-            tasks.clone(),
-        ));
-        let services = session::Services {
-            options: options.session.clone(),
-            hub: Rc::clone(&hub),
-            exchange: Rc::clone(&exchange),
-            gate: Arc::clone(&shared.gate),
-            authenticator: Arc::clone(&shared.authenticator),
-            verifies: options.auth.verify.is_some() || options.auth.jwt.is_some(),
-            auth_required: shared.authenticator.required(),
-            routes: Arc::clone(&shared.routes),
-            channels: Arc::clone(&shared.channels),
-            credential_headers: options.hub.credential_headers.clone(),
-            tasks: tasks.clone(),
-        };
-        let sessions = Sessions::new(number, services);
-        let access = Access::new(
-            Arc::clone(&shared.metrics),
-            number,
-            Arc::clone(&shared.routes),
-            options.admin.is_some(),
-        );
+        let upstream = settings.upstream(shared.workers);
+        let (mail, views) = (Arc::clone(&shared.mail), settings.views(&upstream));
+        let hub = Hub::new(number, mail, views, shared.hubs.clone());
+        let exchange = settings.exchange(&upstream, &hub, &tasks);
+        let services = settings.services(&exchange);
+        let sessions = Sessions::new(number, Rc::clone(&hub), tasks.clone(), services);
+        let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
+        let counts = settings.options.admin.is_some();
+        let access = Access::new(Arc::clone(&shared.metrics), number, routes, counts);
         let parts = gateway::Parts {
-            gate: Arc::clone(&shared.gate),
+            gate: Arc::clone(&settings.gate),
             exchange,
             sessions: Rc::clone(&sessions),
             access: Rc::clone(&access),
             tasks: tasks.clone(),
             callers: callers.clone(),
         };
-        let gateway = Rc::new(Gateway::new(&options.gateway, parts));
-        let (http1, http2) = (speech::http1(&options.gateway), speech::http2(&options.gateway));
-        let (drain, draining) = (CancellationToken::new(), Cell::new(false));
+        let gateway = Rc::new(Gateway::new(&settings.options.gateway, parts));
         Rc::new(Self {
+            number,
             shared,
-            drain,
-            draining,
-            http1,
-            http2,
-            upstream,
+            drain: CancellationToken::new(),
+            draining: Cell::new(false),
+            front: RefCell::new(Rc::new(Front::new(settings, upstream, access))),
+            gateway: Rc::new(RefCell::new(gateway)),
             hub,
             sessions,
-            gateway,
-            access,
             tasks,
             callers,
         })
+    }
+
+    fn front(&self) -> Rc<Front> {
+        Rc::clone(&self.front.borrow())
+    }
+
+    /// Adopts settings as they come, for ever; of several at once the last.
+    async fn follow(self: Rc<Self>, mut settings: watch::Receiver<Arc<Settings>>) {
+        while settings.changed().await.is_ok() {
+            let next = Arc::clone(&settings.borrow_and_update());
+            self.adopt(next);
+        }
+    }
+
+    /// Goes by other settings from now on. What is under way ends as it began.
+    fn adopt(&self, settings: Arc<Settings>) {
+        let before = self.front();
+        let upstream = match settings.asks_like(&before.settings) {
+            true => Rc::clone(&before.upstream),
+            false => settings.upstream(self.shared.workers),
+        };
+        // The hub before all that asks it.
+        self.hub.adopt(settings.views(&upstream));
+        let exchange = settings.exchange(&upstream, &self.hub, &self.tasks);
+        let services = settings.services(&exchange);
+        let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
+        let access = before.access.succeed(routes);
+        let parts = gateway::Parts {
+            gate: Arc::clone(&settings.gate),
+            exchange,
+            sessions: Rc::clone(&self.sessions),
+            access: Rc::clone(&access),
+            tasks: self.tasks.clone(),
+            callers: self.callers.clone(),
+        };
+        self.gateway.replace(Rc::new(Gateway::new(&settings.options.gateway, parts)));
+        if !Rc::ptr_eq(&upstream, &before.upstream) {
+            before.upstream.count(before.access.metrics());
+            before.upstream.retire();
+        }
+        self.front.replace(Rc::new(Front::new(settings, upstream, access)));
+        self.sessions.adopt(services);
+        self.end_the_shut_out();
+        self.report();
+    }
+
+    /// Says which settings this worker goes by; the last one that does so has the views begin again.
+    fn report(&self) {
+        let front = self.front();
+        let Settings { number, views_since, .. } = *front.settings;
+        if self.shared.progress.reach(self.number, number, views_since) {
+            self.shared.hubs.begin_again(&self.shared.mail);
+        }
     }
 
     async fn accept(self: Rc<Self>, listener: TcpListener) {
@@ -265,8 +284,10 @@ impl Worker {
     }
 
     fn take_in(self: &Rc<Self>, stream: TcpStream, address: SocketAddr) {
-        let peer = Peer::new(address, &self.shared.gate);
-        match self.shared.connections.open(address.ip(), peer.is_trusted()) {
+        let front = self.front();
+        let gate = &front.settings.gate;
+        let peer = Peer::new(address, gate);
+        match self.shared.connections.open(address.ip(), peer.is_trusted_by(gate)) {
             Ok(slot) => {
                 let worker = Rc::clone(self);
                 self.callers.spawn(&self.tasks, peer.ip(), |listed| async move {
@@ -276,7 +297,7 @@ impl Worker {
                 });
             }
             Err(exceeded) => {
-                self.access.metrics().rejected(match exceeded {
+                front.access.metrics().rejected(match exceeded {
                     Exceeded::Total => Unserved::Connections,
                     Exceeded::Address => Unserved::ConnectionsPerAddress,
                 });
@@ -287,7 +308,7 @@ impl Worker {
 
     /// Ends what those have open who may not be here any more.
     fn end_the_shut_out(&self) {
-        let gate = &self.shared.gate;
+        let gate = Arc::clone(&self.front().settings.gate);
         // The connection of a trusted proxy is not one client's: each request is judged instead.
         let connections =
             self.callers.end(|address| gate.trusts(address) || gate.admit(address).is_ok());

@@ -24,7 +24,7 @@ impl Desk {
         let query = Query::read(query, &["address", "limit"])?;
         let limit = query.limit()?;
         let address = query.address("address")?;
-        let all = self.reach.gate.bans();
+        let all = self.subject().gate.bans();
         let total = all.len();
         let of_it = |ban: &&Ban| address.is_none_or(|address| ban.network.contains(&address));
         let bans: Vec<Value> = all.iter().filter(of_it).take(limit).map(described).collect();
@@ -35,11 +35,11 @@ impl Desk {
     pub(super) fn ban(&self, body: &[u8]) -> Result<Answer, Refusal> {
         let Banned { address } = read(body)?;
         let address = address.to_canonical();
-        if self.reach.gate.trusts(address) {
+        if self.subject().gate.trusts(address) {
             let text = format!("{address} is a trusted proxy: its clients would be shut out");
             return Err(Refusal::unprocessable(text));
         }
-        let banned = self.reach.gate.ban(address);
+        let banned = self.subject().gate.ban(address);
         Ok(Answer::json(&json!({"banned": banned})))
     }
 
@@ -50,7 +50,7 @@ impl Desk {
             Some(prefix) => format!("{address}/{prefix}").parse().map_err(|_| bad())?,
             None => IpNet::from(address.parse::<IpAddr>().map_err(|_| bad())?),
         };
-        match self.reach.gate.lift(network) {
+        match self.subject().gate.lift(network) {
             true => Ok(Answer::json(&json!({"lifted": true}))),
             false => Err(Refusal::not_found()),
         }

@@ -50,7 +50,8 @@ impl Desk {
             let text = format!("{shown:?} is not a path, with or without a query");
             return Err(Refusal::unprocessable(text));
         }
-        let (nothing, routes) = (HeaderMap::new(), &self.reach.routes);
+        let (nothing, subject) = (HeaderMap::new(), self.subject());
+        let routes = &subject.routes;
         let changes = uris.iter().filter_map(|uri| {
             change::touched(&Method::PUT, uri, Some(StatusCode::OK), &nothing, routes)
         });

@@ -95,14 +95,15 @@ impl Desk {
     }
 
     pub(super) fn routes(&self) -> Answer {
-        let rules = self.reach.routes.rules();
+        let subject = self.subject();
+        let rules = subject.routes.rules();
         let mut routes: Vec<Value> = rules.iter().map(described).collect();
         let mut implied = described(&Rule::default());
         implied["path"] = Value::Null;
         routes.push(implied);
-        for (number, route) in routes.iter_mut().enumerate() {
-            route["label"] = json!(self.reach.metrics.route(number));
-            route["requests"] = json!(self.reach.metrics.requests(number));
+        for (route, counted) in routes.iter_mut().zip(&*subject.counted) {
+            route["label"] = json!(counted.label());
+            route["requests"] = json!(counted.requests());
         }
         Answer::json(&json!({"routes": routes}))
     }

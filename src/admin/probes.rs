@@ -46,7 +46,8 @@ impl Desk {
         {
             return reached;
         }
-        let options = &self.reach.upstream;
+        let subject = self.reach.subject.load_full();
+        let options = &subject.upstream;
         let connecting = TcpStream::connect(upstream::address_of(options));
         let patience = options.connect_timeout.min(UPSTREAM_PATIENCE);
         let reached = matches!(tokio::time::timeout(patience, connecting).await, Ok(Ok(_)));
@@ -75,10 +76,11 @@ impl Desk {
 mod tests {
     use std::sync::Arc;
 
+    use arc_swap::ArcSwap;
     use tokio::sync::mpsc;
     use tokio_util::sync::CancellationToken;
 
-    use crate::admin::{Desk, Options, Reach};
+    use crate::admin::{Desk, Patience, Reach, Subject};
     use crate::connections::Connections;
     use crate::gate::Gate;
     use crate::session::orders::MAX_ORDERS;
@@ -88,18 +90,24 @@ mod tests {
     async fn a_worker_that_does_not_answer_is_found_out_and_asked_no_more_than_it_can_hold() {
         let metrics = Arc::new(metrics::Node::new(1, []));
         let (orders, stuck) = mpsc::channel(MAX_ORDERS);
-        let reach = Reach {
+        let subject = Subject {
+            token: None,
+            hosts: Vec::new(),
             routes: Arc::new(route::Routes::default()),
+            counted: metrics.routes(),
             gate: Arc::new(Gate::new(&gate::Options::default()).unwrap()),
-            hubs: hub::Node::new(&hub::Options::default(), Arc::clone(&metrics)),
+            upstream: upstream::Options::default(),
+        };
+        let reach = Reach {
+            subject: Arc::new(ArcSwap::from_pointee(subject)),
+            hubs: hub::Node::new(Arc::clone(&metrics)),
             metrics,
             mail: Arc::new([]),
             orders: vec![orders],
             connections: Connections::new(0, 0),
-            upstream: upstream::Options::default(),
             drain: CancellationToken::new(),
         };
-        let desk = Desk::new(Options::default(), reach);
+        let desk = Desk::new(Patience::default(), reach);
         for _ in 0..MAX_ORDERS {
             assert_eq!(desk.health().await.unwrap_err().detail, "a worker does not answer");
         }

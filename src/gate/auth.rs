@@ -9,6 +9,7 @@ mod options;
 mod verify;
 
 use std::fmt::{self, Display};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -95,12 +96,9 @@ pub struct Verified {
 /// Checks tokens. Shared by all workers.
 #[derive(Debug)]
 pub struct Authenticator {
-    header: HeaderName,
-    scheme: String,
-    lifetime: Duration,
-    required: bool,
+    options: Options,
     logout: Vec<(Method, matchit::Router<()>)>,
-    way: Way,
+    way: Arc<Way>,
 }
 
 #[derive(Debug)]
@@ -112,6 +110,24 @@ enum Way {
 
 impl Authenticator {
     pub fn new(options: &Options) -> Result<Self, Error> {
+        Self::after(None, options)
+    }
+
+    /// The one that takes this one's place. If tokens are checked in the same way, the issuer's
+    /// keys that were fetched are kept.
+    pub fn succeed(&self, options: &Options) -> Result<Self, Error> {
+        Self::after(Some(self), options)
+    }
+
+    /// Whether a token that is good there is good here.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let (own, others) = (&self.options, &other.options);
+        Arc::ptr_eq(&self.way, &other.way)
+            && own.header == others.header
+            && own.scheme == others.scheme
+    }
+
+    fn after(before: Option<&Self>, options: &Options) -> Result<Self, Error> {
         if is_framing(&options.header) {
             return Err(Error::Header(options.header.clone()));
         }
@@ -133,19 +149,22 @@ impl Authenticator {
             (None, Some(jwt)) => Way::Jwt(Box::new(jwt::Checker::new(jwt)?)),
             (None, None) => Way::Trust,
         };
+        let same = before.filter(|before| {
+            let before = &before.options;
+            before.verify == options.verify
+                && before.expires_pointer == options.expires_pointer
+                && before.jwt == options.jwt
+        });
         Ok(Authenticator {
-            header: options.header.clone(),
-            scheme: options.scheme.clone(),
-            lifetime: options.lifetime,
-            required: options.required,
+            options: options.clone(),
             logout: options.logout.iter().map(logout).collect::<Result<_, _>>()?,
-            way,
+            way: same.map_or_else(|| Arc::new(way), |before| Arc::clone(&before.way)),
         })
     }
 
     /// Whether a session without a good token is to be closed.
     pub fn required(&self) -> bool {
-        self.required
+        self.options.required
     }
 
     /// Whether a request that the upstream accepted ends the credential it came with.
@@ -161,7 +180,7 @@ impl Authenticator {
 
     /// The credential that `token` becomes towards the upstream. The value is marked sensitive.
     pub fn credential(&self, token: &str) -> Result<(HeaderName, HeaderValue), BadToken> {
-        self.value(token).map(|value| (self.header.clone(), value))
+        self.value(token).map(|value| (self.options.header.clone(), value))
     }
 
     /// The token in the headers of a handshake; none if there is no credential of this scheme,
@@ -170,22 +189,25 @@ impl Authenticator {
         &self,
         headers: &'a HeaderMap,
     ) -> Result<Option<&'a str>, AuthError> {
-        let mut lines = headers.get_all(&self.header).iter();
+        let mut lines = headers.get_all(&self.options.header).iter();
         let Some(line) = lines.next() else { return Ok(None) };
         // Two lines leave open which of them the upstream would believe.
         if lines.next().is_some() {
-            return Err(AuthError::Unauthorized(format!("more than one {} field", self.header)));
+            return Err(AuthError::Unauthorized(format!(
+                "more than one {} field",
+                self.options.header
+            )));
         }
         let text = line.to_str().map_err(|_| BadToken::Characters)?;
-        if self.scheme.is_empty() {
+        if self.options.scheme.is_empty() {
             return Ok(Some(text));
         }
         let blank = [' ', '\t'];
         match text.split_once(blank) {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case(&self.scheme) => {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case(&self.options.scheme) => {
                 Ok(Some(token.trim_matches(blank)))
             }
-            None if text.eq_ignore_ascii_case(&self.scheme) => Err(BadToken::Empty.into()),
+            None if text.eq_ignore_ascii_case(&self.options.scheme) => Err(BadToken::Empty.into()),
             Some(_) | None => Ok(None),
         }
     }
@@ -232,8 +254,8 @@ impl Authenticator {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
         E: Display,
     {
-        let Way::Ask(question) = &self.way else { return Ok(None) };
-        let names = [&header::AUTHORIZATION, &header::COOKIE, &self.header];
+        let Way::Ask(question) = &*self.way else { return Ok(None) };
+        let names = [&header::AUTHORIZATION, &header::COOKIE, &self.options.header];
         let fields = headers.iter().filter(|(name, _)| names.contains(name));
         let fields: Vec<_> = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
         if fields.is_empty() {
@@ -252,10 +274,10 @@ impl Authenticator {
         E: Display,
     {
         let credential = self.value(token)?;
-        let (expires, leeway, subject) = match &self.way {
+        let (expires, leeway, subject) = match &*self.way {
             Way::Trust => (None, 0, None),
             Way::Ask(question) => {
-                let credential = (self.header.clone(), credential);
+                let credential = (self.options.header.clone(), credential);
                 (question.ask(vec![credential], ask, now).await?, 0, None)
             }
             Way::Jwt(checker) => {
@@ -276,7 +298,8 @@ impl Authenticator {
         now: u64,
     ) -> Verified {
         let latest = now.saturating_add(LONGEST);
-        let expires = expires.unwrap_or_else(|| now.saturating_add(self.lifetime.as_secs()));
+        let expires =
+            expires.unwrap_or_else(|| now.saturating_add(self.options.lifetime.as_secs()));
         Verified {
             expires: expires.min(latest),
             ends: expires.saturating_add(leeway).min(latest),
@@ -295,7 +318,7 @@ impl Authenticator {
         if spaced || !token.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             return Err(BadToken::Characters);
         }
-        let text = match self.scheme.as_str() {
+        let text = match self.options.scheme.as_str() {
             "" => token.to_owned(),
             scheme => format!("{scheme} {token}"),
         };

@@ -4,12 +4,12 @@
 //! lets them, lasts as long as the rule says, and ends early when it is lifted. What a banned
 //! client tries meanwhile does not prolong it.
 //!
-//! At most [`BANS`] are kept: beyond, each new one ends the oldest, which had the least time left.
+//! At most [`BANS`] are kept: beyond, each new one ends the oldest.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -77,14 +77,15 @@ pub(super) struct Bans {
     rule: Option<Rule>,
     /// Each ban.
     lasts: Duration,
-    held: RwLock<Held>,
+    /// What a gate hands on to the one that takes its place.
+    held: Arc<RwLock<Held>>,
     /// So that nobody is looked up, and no lock touched, while nobody is banned.
-    count: AtomicUsize,
+    count: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
 struct Rule {
-    offences: Limiter,
+    offences: Arc<Limiter>,
     exempt: AddressSet,
 }
 
@@ -105,12 +106,23 @@ struct Entry {
 
 impl Bans {
     pub(super) fn new(options: &Options, trusted: &[IpNet]) -> Self {
-        let rule = options.after.map(|after| Rule {
-            offences: Limiter::new(after),
-            exempt: AddressSet::new(&[&options.exempt[..], trusted].concat()),
-        });
-        let lasts = options.lasts;
-        Self { rule, lasts, held: RwLock::default(), count: AtomicUsize::new(0) }
+        Self {
+            rule: Rule::new(options, trusted, None),
+            lasts: options.lasts,
+            held: Arc::default(),
+            count: Arc::default(),
+        }
+    }
+
+    /// The same bans under another rule. Each lasts as long as it was to last when it began.
+    pub(super) fn succeed(&self, options: &Options, trusted: &[IpNet]) -> Self {
+        let before = self.rule.as_ref().map(|rule| &rule.offences);
+        Self {
+            rule: Rule::new(options, trusted, before),
+            lasts: options.lasts,
+            held: Arc::clone(&self.held),
+            count: Arc::clone(&self.count),
+        }
     }
 
     pub(super) fn can_ban(&self) -> bool {
@@ -204,6 +216,14 @@ impl Bans {
     }
 }
 
+impl Rule {
+    fn new(options: &Options, trusted: &[IpNet], before: Option<&Arc<Limiter>>) -> Option<Self> {
+        let after = options.after?;
+        let exempt = AddressSet::new(&[&options.exempt[..], trusted].concat());
+        Some(Self { offences: Limiter::succeed(before, after), exempt })
+    }
+}
+
 impl Held {
     fn insert(&mut self, customer: IpAddr, cause: Offence, until: Instant) {
         self.numbers += 1;
@@ -216,7 +236,8 @@ impl Held {
         }
     }
 
-    /// All bans last equally long, so those that are over come first.
+    /// Bans of one rule last equally long, so those that are over come first. Behind one that a
+    /// former rule let last longer they wait until it is over.
     fn forget_past(&mut self, now: Instant) {
         while let Some((customer, number)) = self.order.front() {
             match self.by_customer.get(customer) {

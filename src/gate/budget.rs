@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -63,7 +64,7 @@ struct Budget {
     name: &'static str,
     pays: &'static [Action],
     whose: Whose,
-    limiter: Limiter,
+    limiter: Arc<Limiter>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +75,29 @@ enum Whose {
 
 impl Budgets {
     pub fn new(address: &Rates, credential: &Rates, credential_header: HeaderName) -> Self {
+        Self::after(&[], RandomState::new(), [address, credential], credential_header)
+    }
+
+    /// Budgets with these rates, of which those that are the same keep what was spent.
+    pub fn succeed(
+        &self,
+        address: &Rates,
+        credential: &Rates,
+        credential_header: HeaderName,
+    ) -> Self {
+        // The credentials that are known keep their hashes.
+        Self::after(&self.all, self.hasher.clone(), [address, credential], credential_header)
+    }
+
+    fn after(
+        before: &[Budget],
+        hasher: RandomState,
+        [address, credential]: [&Rates; 2],
+        credential_header: HeaderName,
+    ) -> Self {
         let mut all = Vec::new();
         let names = ["http", "writes", "connects", "messages", "binds"];
-        add(&mut all, Whose::Address, address, names);
+        add(&mut all, before, Whose::Address, address, names);
         let names = [
             "credential-http",
             "credential-writes",
@@ -84,9 +105,9 @@ impl Budgets {
             "credential-messages",
             "credential-binds",
         ];
-        add(&mut all, Whose::Credential, credential, names);
+        add(&mut all, before, Whose::Credential, credential, names);
         let by_credential = all.iter().any(|budget| budget.whose == Whose::Credential);
-        Self { all, by_credential, credential_header, hasher: RandomState::new() }
+        Self { all, by_credential, credential_header, hasher }
     }
 
     /// Who uses these fields of a request: the credential is what the configured header carries,
@@ -138,13 +159,21 @@ impl Budgets {
     }
 }
 
-fn add(all: &mut Vec<Budget>, whose: Whose, rates: &Rates, names: [&'static str; 5]) {
+fn add(
+    all: &mut Vec<Budget>,
+    before: &[Budget],
+    whose: Whose,
+    rates: &Rates,
+    names: [&'static str; 5],
+) {
     use Action::{Bind, Connect, Message, Read, Write};
     let pays: [&[Action]; 5] = [&[Read, Write, Connect], &[Write], &[Connect], &[Message], &[Bind]];
     let rates = [rates.http, rates.writes, rates.connects, rates.messages, rates.binds];
     for ((name, pays), rate) in names.into_iter().zip(pays).zip(rates) {
         if let Some(rate) = rate {
-            all.push(Budget { name, pays, whose, limiter: Limiter::new(rate) });
+            let same = before.iter().find(|budget| budget.name == name);
+            let limiter = Limiter::succeed(same.map(|budget| &budget.limiter), rate);
+            all.push(Budget { name, pays, whose, limiter });
         }
     }
 }

@@ -113,11 +113,20 @@ pub struct Limiter<C: Clock = DefaultClock> {
     /// To earn one unit back.
     each: Duration,
     burst: NonZeroU32,
+    rate: Rate,
 }
 
 impl Limiter {
     pub fn new(rate: Rate) -> Self {
         Limiter::with(rate, KEYS, DefaultClock::default())
+    }
+
+    /// One for `rate`: the one that was there, with what was spent of it, if it is the same rate.
+    pub fn succeed(before: Option<&Arc<Self>>, rate: Rate) -> Arc<Self> {
+        match before.filter(|limiter| limiter.rate == rate) {
+            Some(limiter) => Arc::clone(limiter),
+            None => Arc::new(Self::new(rate)),
+        }
     }
 }
 
@@ -133,6 +142,7 @@ impl<C: Clock> Limiter<C> {
             store,
             each: quota.replenish_interval(),
             burst: quota.burst_size(),
+            rate,
         }
     }
 

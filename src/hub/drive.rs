@@ -54,6 +54,7 @@ impl Hub {
     }
 
     async fn fetch(&self, view: &HomeView) {
+        view.abandoned.set(false);
         let fetched = self.fetch_permitted(view);
         tokio::pin!(fetched);
         let answer = loop {
@@ -68,7 +69,7 @@ impl Hub {
                 answer = &mut fetched => break answer,
                 () = wait => self.note_staleness(view),
                 () = view.bell.notified() => {
-                    if view.is_empty() {
+                    if view.is_empty() || view.abandoned.get() {
                         return;
                     }
                 }
@@ -88,7 +89,9 @@ impl Hub {
 
     async fn fetch_permitted(&self, view: &HomeView) -> Answer {
         // The semaphore is never closed; were it, an unbounded fetch is better than none.
-        let _permit = self.node.refetches.acquire().await.ok();
+        let refetches = self.settings().refetches.clone();
+        let _permit = refetches.0.acquire().await.ok();
+        let settings = self.settings();
         let known = {
             let mut machine = view.view.borrow_mut();
             machine.start(Instant::now());
@@ -97,9 +100,10 @@ impl Hub {
         let validated = known.clone().filter(|_| !view.doubted.get());
         let _fetching = self.home.fetch_begins(&view.key);
         let client = view.client.borrow().clone();
-        let via = self.via.as_ref();
+        let via = settings.via.as_ref();
         let sent = fetch::Sent { key: &view.key, client: &client, trace: view.trace.take() };
-        let answer = fetch::fetch(&self.upstream, via, sent, validated, &self.options).await;
+        let answer =
+            fetch::fetch(&settings.upstream, via, sent, validated, &settings.options).await;
         self.metrics().refetched(match answer {
             Answer::State(_) => metrics::Refetch::State,
             Answer::NotModified => metrics::Refetch::NotModified,
@@ -111,7 +115,7 @@ impl Hub {
     }
 
     pub(super) fn doubt(&self, view: &HomeView) {
-        if view.key.audience.has_credentials(&self.options.credential_headers) {
+        if view.key.audience.has_credentials(&self.options().credential_headers) {
             view.doubted.set(true);
         }
     }

@@ -36,7 +36,7 @@ const MAX_UNSETTLED: usize = 1024;
 pub(super) struct HomeView {
     pub(super) key: Arc<ViewKey>,
     pub(super) view: RefCell<View>,
-    pub(super) pace: Pace,
+    pub(super) pace: RefCell<Pace>,
     /// A member's address, for `X-Forwarded-For`.
     pub(super) client: RefCell<ClientAddress>,
     /// Whether a task drives the view at present.
@@ -48,6 +48,8 @@ pub(super) struct HomeView {
     /// validators from when a resource was written, and not from who may see what of it: a 304 is
     /// believed again after an unconditional answer.
     pub(super) doubted: Cell<bool>,
+    /// What the fetch under way will bring is of no more use.
+    pub(super) abandoned: Cell<bool>,
     /// The groups that it is found by.
     groups: RefCell<Vec<Arc<str>>>,
     seats: RefCell<Vec<WorkerSeat>>,
@@ -84,12 +86,13 @@ impl Home {
             Rc::new(HomeView {
                 key: Arc::clone(key),
                 view: RefCell::new(view),
-                pace,
+                pace: RefCell::new(pace),
                 client: RefCell::new(client.clone()),
                 driven: Cell::new(false),
                 bell: Notify::new(),
                 trace: RefCell::new(None),
                 doubted: Cell::new(false),
+                abandoned: Cell::new(false),
                 groups: RefCell::new(Vec::new()),
                 seats: RefCell::new(Vec::new()),
             })
@@ -205,6 +208,10 @@ impl Home {
         }
     }
 
+    pub(super) fn all(&self) -> Vec<Rc<HomeView>> {
+        self.views.borrow().values().cloned().collect()
+    }
+
     /// The views of exactly this URI.
     pub(super) fn views_of(&self, uri: &Uri) -> Vec<Rc<HomeView>> {
         let (paths, views) = (self.paths.borrow(), self.views.borrow());
@@ -260,7 +267,7 @@ impl HomeView {
         if over {
             // Those who registered while the last fetch ran have not been judged by it.
             seats.retain(|seat| !seat.waiting.is_empty());
-            let mut view = View::new(self.pace.clone());
+            let mut view = View::new(self.pace.borrow().clone());
             for (_, demand) in seats.iter_mut().flat_map(|seat| &mut seat.waiting) {
                 *demand = view.bind(Instant::now());
             }

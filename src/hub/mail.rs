@@ -57,6 +57,8 @@ pub struct Mail {
     pub changes: Vec<Arc<Change>>,
     /// Set when there were more changes than are kept: how long the slowest takes to settle.
     pub everything_changed: Option<Vec<Duration>>,
+    /// Nothing that is known of any view counts.
+    pub begin_again: bool,
     pub seats: Vec<Seat>,
     pub written: Vec<Arc<Written>>,
     pub deliveries: Vec<Delivery>,
@@ -100,6 +102,12 @@ impl Mailbox {
                 }
             }
         }
+        self.bell.notify_one();
+    }
+
+    /// Nothing that is known of any view counts any more.
+    pub fn begin_again(&self) {
+        self.mail().begin_again = true;
         self.bell.notify_one();
     }
 

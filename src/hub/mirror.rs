@@ -74,7 +74,7 @@ pub struct Binding {
     /// upstream that changes its mind cannot send a binding round in circles.
     vary: RefCell<Vary>,
     /// Fetched without any credential.
-    public: bool,
+    pub(super) public: Cell<bool>,
 }
 
 /// One view on one worker.
@@ -193,7 +193,7 @@ impl Binding {
             uri,
             spelling,
             owner,
-            public,
+            public: Cell::new(public),
             versioned: Cell::new(false),
             held: RefCell::new(None),
             told_stale: Cell::new(false),
@@ -282,7 +282,7 @@ impl Binding {
 
     /// Whose eyes the view must be fetched with, after all that the upstream said.
     pub(super) fn audience(&self, owner: &dyn Owner) -> Audience {
-        owner.viewer().audience(self.public, &self.vary.borrow(), owner.id())
+        owner.viewer().audience(self.public.get(), &self.vary.borrow(), owner.id())
     }
 
     fn belongs_elsewhere(&self, owner: &dyn Owner, state: &State, key: &ViewKey) -> bool {

@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
-use super::Options;
 use super::mail::Mailbox;
 use super::written::Writes;
 use crate::change::Change;
@@ -13,16 +10,20 @@ use crate::metrics;
 /// What the hubs of all workers share.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Refetches that may still start.
-    pub(super) refetches: Arc<Semaphore>,
     pub(super) writes: Arc<Writes>,
     pub(super) metrics: Arc<metrics::Node>,
 }
 
 impl Node {
-    pub fn new(options: &Options, metrics: Arc<metrics::Node>) -> Self {
-        let refetches = Arc::new(Semaphore::new(options.refetch_concurrency.max(1)));
-        Self { refetches, writes: Arc::default(), metrics }
+    pub fn new(metrics: Arc<metrics::Node>) -> Self {
+        Self { writes: Arc::default(), metrics }
+    }
+
+    /// Has every view of every worker fetched again: what it shows is of an upstream, or was told
+    /// apart by rules, that count no more. To be said once no worker goes by them any longer.
+    pub fn begin_again(&self, mail: &[Mailbox]) {
+        self.writes.note(&Change::of_everything(Vec::new()));
+        mail.iter().for_each(Mailbox::begin_again);
     }
 
     /// Marks every view that `change` may have touched dirty, on every worker. Does not wait.

@@ -77,7 +77,7 @@ impl Session {
         }
         lanes.push((call.uri.clone(), VecDeque::new()));
         if let Some(me) = self.me.upgrade() {
-            self.sessions.services.tasks.spawn_local(me.run_lane(call));
+            self.sessions.tasks.spawn_local(me.run_lane(call));
         }
     }
 
@@ -129,7 +129,7 @@ impl Session {
     }
 
     async fn exchange(&self, call: &Call) -> Result<Answer, Problem> {
-        let services = &self.sessions.services;
+        let services = self.sessions.services();
         let action = if call.verb == Verb::Read { Action::Read } else { Action::Write };
         // A request without credentials, unless it may be a login, is not refused for them.
         let tries_credential = action == Action::Write || !call.viewer.credentials().is_empty();
@@ -148,7 +148,7 @@ impl Session {
             self.bad_credential();
         }
         let (head, body) = response.into_parts();
-        let options = services.hub.options();
+        let options = self.sessions.hub.options();
         let body = fetch::collect(body, options.body_bytes);
         let bytes = tokio::time::timeout(options.fetch_timeout, body)
             .await
@@ -212,7 +212,8 @@ impl Session {
                     "\"method\" must be \"PUT\" or \"PATCH\"",
                 )),
                 None => {
-                    let route = self.sessions.services.routes.of(call.uri.as_str());
+                    let services = self.sessions.services();
+                    let route = services.routes.of(call.uri.as_str());
                     Ok(route.rule.update_method.clone())
                 }
             },
@@ -247,7 +248,7 @@ impl Session {
         };
         let Some(spelling) = spelling.filter(|_| self.closing.get().is_none()) else { return };
         let Ok(uri) = Uri::parse(spelling) else { return };
-        let autobinds = self.sessions.services.routes.of(uri.as_str()).rule.autobind;
+        let autobinds = self.sessions.services().routes.of(uri.as_str()).rule.autobind;
         let wanted = autobinds && call.message.bind.unwrap_or(true);
         // What a bound client is shown may be older than what it held: the latest must follow.
         let overtaken = held.is_some() && self.find(&uri).is_ok();
@@ -264,7 +265,7 @@ impl Session {
             Some(held) => binding.shown(&held),
             None => {}
         }
-        let hub = &self.sessions.services.hub;
+        let hub = &self.sessions.hub;
         if hub.wait(&binding, self.client.clone(), Purpose::Autobind).is_err() && is_new {
             hub.leave(&binding);
             self.drop_binding(&binding);

@@ -1,6 +1,7 @@
 //! Who a session is: its handshake's credential, the one that `auth` puts in its place, and its end.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, Request, Response, header};
@@ -10,21 +11,21 @@ use super::Session;
 use super::requests::unbound_problem;
 use crate::audience::Viewer;
 use crate::body::RequestBody;
-use crate::gate::auth::{AuthError, Verified};
+use crate::gate::auth::{AuthError, Authenticator, Verified};
 use crate::hub::Unbound;
-use crate::hub::mirror::Purpose;
+use crate::hub::mirror::{Binding, Purpose};
 use crate::protocol::{Close, ErrorCode, Message, Outgoing, Problem, Reason, Status};
 use crate::rejection::Rejection;
 use crate::upstream::ResponseBody;
 
 impl Session {
     pub(super) fn must_authenticate(&self) -> bool {
-        self.sessions.services.auth_required && !self.authenticated.get()
+        self.sessions.services().auth_required && !self.authenticated.get()
     }
 
     /// Checks the handshake's own credential, where Pogo checks credentials at all. Messages wait.
     pub(super) fn check_handshake(&self, headers: &HeaderMap) {
-        let services = &self.sessions.services;
+        let services = self.sessions.services();
         if !services.verifies || self.viewer.borrow().credentials().is_empty() {
             return;
         }
@@ -35,10 +36,8 @@ impl Session {
         }
         let headers = headers.clone();
         self.paused.set(true);
-        services.tasks.spawn_local(async move {
-            let services = &me.sessions.services;
-            let ask = async |request| me.ask(request).await;
-            match services.authenticator.check_handshake(&headers, ask).await {
+        self.sessions.tasks.spawn_local(async move {
+            match me.checked(&headers).await {
                 Ok(Some(verified)) => me.authenticate(&verified),
                 Ok(None) => {}
                 Err(error) => {
@@ -50,6 +49,26 @@ impl Session {
             }
             me.resume();
         });
+    }
+
+    /// What the present authenticator says of these fields.
+    pub(super) async fn checked(&self, headers: &HeaderMap) -> Result<Option<Verified>, AuthError> {
+        self.still(async |authenticator| {
+            authenticator.check_handshake(headers, async |request| self.ask(request).await).await
+        })
+        .await
+    }
+
+    /// What `check` comes to with the authenticator that holds when it is done: a token that was good
+    /// for another may not be good any more.
+    async fn still<T>(&self, check: impl AsyncFn(&Authenticator) -> T) -> T {
+        loop {
+            let authenticator = Arc::clone(&self.sessions.services().authenticator);
+            let outcome = check(&authenticator).await;
+            if Arc::ptr_eq(&authenticator, &self.sessions.services().authenticator) {
+                return outcome;
+            }
+        }
     }
 
     /// `auth`: a new credential, on the same socket.
@@ -71,15 +90,14 @@ impl Session {
         }
         let Some(me) = self.me.upgrade() else { return };
         self.paused.set(true);
-        self.sessions.services.tasks.spawn_local(async move {
-            let ask = async |request| me.ask(request).await;
-            let authenticator = &me.sessions.services.authenticator;
-            let checked = authenticator.check(&token, ask).await;
-            let credential = checked.and_then(|verified| {
+        self.sessions.tasks.spawn_local(async move {
+            let credential = me.still(async |authenticator| {
+                let verified =
+                    authenticator.check(&token, async |request| me.ask(request).await).await?;
                 let (name, value) = authenticator.credential(&token)?;
-                Ok((verified, name, value))
+                Ok::<_, AuthError>((verified, name, value))
             });
-            match credential {
+            match credential.await {
                 Ok((verified, name, value)) => {
                     let viewer = me.viewer.borrow().with_credential(name, value);
                     me.answer_auth(&message, &verified);
@@ -113,10 +131,10 @@ impl Session {
         });
     }
 
-    fn authenticate(&self, verified: &Verified) {
+    pub(super) fn authenticate(&self, verified: &Verified) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let left = Duration::from_secs(verified.ends).saturating_sub(now);
-        self.authenticated.set(self.sessions.services.verifies);
+        self.authenticated.set(self.sessions.services().verifies);
         self.expires.set(Some(Instant::now() + left));
         self.sessions.arm(self);
     }
@@ -126,29 +144,40 @@ impl Session {
         self.expires.set(None);
         self.authenticated.set(false);
         self.send(&Outgoing { event: Some("auth:expired"), ..Outgoing::default() });
-        if self.sessions.services.auth_required {
+        if self.sessions.services().auth_required {
             return self.close(&Close::Unauthorized("the credential has expired"));
         }
+        self.review_channels();
         let viewer = self.viewer.borrow().without_credentials();
         self.replace_viewer(viewer, Reason::Expired);
     }
 
     /// Carries every binding over to the new credential. Nothing is shown until it was judged.
-    fn replace_viewer(&self, viewer: Viewer, reason: Reason) {
+    pub(super) fn replace_viewer(&self, viewer: Viewer, reason: Reason) {
         if *self.viewer.borrow().as_ref() == viewer {
             return;
         }
         self.viewer.replace(Rc::new(viewer));
         let bindings = self.bindings.borrow().clone();
         for binding in bindings {
-            let hub = &self.sessions.services.hub;
-            if hub.rejudge(&binding, self.client.clone(), Purpose::Rejudge(reason)).is_err() {
-                hub.leave(&binding);
-                self.drop_binding(&binding);
-                self.refuse_waiting(&binding, &unbound_problem(Unbound::Overloaded));
-                self.send_unbind(&binding, Reason::Limit);
-            }
+            self.rejudge(&binding, reason);
         }
+    }
+
+    /// Has a binding judged again; if it is refused, it ends with this reason.
+    pub(super) fn rejudge(&self, binding: &Rc<Binding>, reason: Reason) {
+        let hub = &self.sessions.hub;
+        if hub.rejudge(binding, self.client.clone(), Purpose::Rejudge(reason)).is_err() {
+            self.end_binding(binding, Unbound::Overloaded, Reason::Limit);
+        }
+    }
+
+    /// Ends a binding, and tells the client so.
+    pub(super) fn end_binding(&self, binding: &Rc<Binding>, why: Unbound, reason: Reason) {
+        self.sessions.hub.leave(binding);
+        self.drop_binding(binding);
+        self.refuse_waiting(binding, &unbound_problem(why));
+        self.send_unbind(binding, reason);
     }
 
     /// A request of the gate's to the upstream, as this client.
@@ -158,7 +187,7 @@ impl Session {
             parts.headers.insert(header::HOST, host);
         }
         let request = Request::from_parts(parts, RequestBody::Empty);
-        self.sessions.services.exchange.run(request, &self.client).await.map_err(Asked)
+        self.sessions.services().exchange.run(request, &self.client).await.map_err(Asked)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::access::ACCESS_LOG;
 impl Session {
     pub(super) fn note_end(&self) {
         let parted = self.parted.get();
-        self.sessions.services.hub.metrics().closed(parted.map(|(code, _)| code));
+        self.sessions.hub.metrics().closed(parted.map(|(code, _)| code));
         tracing::info!(
             target: ACCESS_LOG,
             session = self.id,

@@ -41,7 +41,7 @@ impl Owner for Session {
                 Verdict::Live { .. } => {}
                 Verdict::Failed(_) if binding.waits() => {}
                 Verdict::Failed(_) => {
-                    self.sessions.services.hub.leave(binding);
+                    self.sessions.hub.leave(binding);
                     self.drop_binding(binding);
                     self.send_unbind(binding, Reason::Limit);
                 }
@@ -60,7 +60,7 @@ impl Owner for Session {
         if binding.live.get() {
             self.send_unbind(binding, Reason::Forbidden);
         }
-        self.sessions.services.hub.leave(binding);
+        self.sessions.hub.leave(binding);
         self.drop_binding(binding);
     }
 
@@ -69,7 +69,7 @@ impl Owner for Session {
     }
 
     fn overloaded(&self, binding: &Rc<Binding>) {
-        self.sessions.services.hub.leave(binding);
+        self.sessions.hub.leave(binding);
         self.drop_binding(binding);
         self.refuse_waiting(binding, &unbound_problem(Unbound::Overloaded));
         self.send_unbind(binding, Reason::Limit);
@@ -77,6 +77,19 @@ impl Owner for Session {
 }
 
 impl Session {
+    pub(super) fn find(&self, uri: &crate::uri::Uri) -> Result<usize, usize> {
+        self.bindings.borrow().binary_search_by(|binding| binding.uri.cmp(uri))
+    }
+
+    /// Ends a binding on this side.
+    pub(super) fn drop_binding(&self, binding: &Rc<Binding>) {
+        if let Ok(at) = self.find(&binding.uri) {
+            self.bindings.borrow_mut().remove(at);
+        }
+        self.outbox.forget(binding);
+        binding.live.set(false);
+    }
+
     pub(super) fn send_unbind(&self, binding: &Binding, reason: Reason) {
         self.send(&Outgoing {
             event: Some("unbind"),

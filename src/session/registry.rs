@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderName;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -28,10 +28,9 @@ use crate::protocol::{Close, Format};
 use crate::route::Routes;
 use crate::transport::Transport;
 
-/// What every socket of a worker uses.
+/// What every socket of a worker uses. Replaced whole.
 pub struct Services {
-    pub options: Options,
-    pub hub: Rc<Hub>,
+    pub options: Rc<Options>,
     pub exchange: Rc<Exchange>,
     pub gate: Arc<Gate>,
     pub authenticator: Arc<Authenticator>,
@@ -41,12 +40,15 @@ pub struct Services {
     pub routes: Arc<Routes>,
     pub channels: Arc<[channel::Rule]>,
     pub credential_headers: Vec<HeaderName>,
-    pub tasks: TaskTracker,
 }
 
 /// One worker's sockets.
 pub struct Sessions {
-    pub(super) services: Services,
+    services: RefCell<Rc<Services>>,
+    pub(super) hub: Rc<Hub>,
+    pub(super) tasks: TaskTracker,
+    /// Sockets whose credential is judged again at one time.
+    pub(super) judges: Semaphore,
     pub(super) all: RefCell<HashMap<u64, Rc<Session>>>,
     pub(super) members: Members<Rc<Session>>,
     owed: RefCell<VecDeque<Rc<Session>>>,
@@ -62,14 +64,20 @@ pub struct Sessions {
 const SCRATCH: usize = 16 * 1024;
 /// Sockets flushed before other tasks get their turn.
 const FLUSHES_PER_TURN: usize = 256;
+/// So many sockets of a worker ask the upstream about their credential at one time when what
+/// checks credentials was replaced.
+const JUDGES: usize = 16;
 /// A restart spreads its clients' return over this many seconds.
 const RETURN_SPREAD: u64 = 10;
 
 impl Sessions {
     /// `worker` makes the numbers of sessions distinct on the node.
-    pub fn new(worker: usize, services: Services) -> Rc<Self> {
+    pub fn new(worker: usize, hub: Rc<Hub>, tasks: TaskTracker, services: Services) -> Rc<Self> {
         Rc::new(Self {
-            services,
+            services: RefCell::new(Rc::new(services)),
+            hub,
+            tasks,
+            judges: Semaphore::new(JUDGES),
             all: RefCell::default(),
             members: Members::default(),
             owed: RefCell::default(),
@@ -83,8 +91,18 @@ impl Sessions {
     }
 
     /// What clients may choose by a subprotocol.
-    pub fn formats(&self) -> &[Format] {
-        &self.services.options.formats
+    pub fn formats(&self) -> Vec<Format> {
+        self.services().options.formats.clone()
+    }
+
+    /// What holds now. What begins with it is to end with it.
+    pub(super) fn services(&self) -> Rc<Services> {
+        Rc::clone(&self.services.borrow())
+    }
+
+    /// From now on these hold; gives those that did.
+    pub(super) fn replace_services(&self, services: Services) -> Rc<Services> {
+        self.services.replace(Rc::new(services))
     }
 
     /// Takes over a socket after its handshake.
@@ -92,7 +110,8 @@ impl Sessions {
         let id = self.numbers.get() + 1;
         self.numbers.set(id);
         let now = Instant::now();
-        let viewer = Viewer::from_handshake(&opening.headers, &self.services.credential_headers);
+        let services = self.services();
+        let viewer = Viewer::from_handshake(&opening.headers, &services.credential_headers);
         let session = Rc::new_cyclic(|me| Session {
             id,
             sessions: Rc::clone(self),
@@ -105,6 +124,7 @@ impl Sessions {
             authenticated: Cell::new(false),
             expires: Cell::new(None),
             paused: Cell::new(false),
+            judging: Cell::new(0),
             bindings: RefCell::default(),
             channels: RefCell::default(),
             calls: Calls::default(),
@@ -122,7 +142,7 @@ impl Sessions {
         });
         tracing::debug!(session = id, client = %session.client.ip, "socket opened");
         self.all.borrow_mut().insert(id, Rc::clone(&session));
-        self.services.hub.metrics().sessions.add(1);
+        self.hub.metrics().sessions.add(1);
         self.arm(&session);
         session.check_handshake(&opening.headers);
         if let Some(retry_after) = self.draining.get() {
@@ -132,7 +152,7 @@ impl Sessions {
             // Since it was let in.
             session.close(&close);
         }
-        self.services.tasks.spawn_local(session.serve(read_ahead));
+        self.tasks.spawn_local(session.serve(read_ahead));
     }
 
     /// What other workers have to say.
@@ -140,7 +160,7 @@ impl Sessions {
         match news {
             News::Published(published) => self.publish_here(&published, None),
             News::Lost { channel, count } => {
-                let metrics = self.services.hub.metrics();
+                let metrics = self.hub.metrics();
                 for member in self.members.others(&channel, None) {
                     metrics.channel_events_lost.add(count);
                     member.outbox.lose(&channel, count);
@@ -195,13 +215,13 @@ impl Sessions {
 
     pub(super) fn publish(&self, published: &Published, sender: u64) {
         self.publish_here(published, Some(sender));
-        self.services.hub.publish(published);
+        self.hub.publish(published);
     }
 
     fn publish_here(&self, published: &Published, sender: Option<u64>) {
-        let metrics = self.services.hub.metrics();
+        let metrics = self.hub.metrics();
+        let limit = self.services().options.outbox_bytes;
         for member in self.members.others(&published.channel, sender) {
-            let limit = self.services.options.outbox_bytes;
             let frame = published.frame(member.outbox.format);
             let taken = member.outbox.push_event(&published.channel, frame, limit);
             let count = if taken { &metrics.channel_events } else { &metrics.channel_events_lost };
@@ -212,7 +232,7 @@ impl Sessions {
 
     pub(super) fn forget(&self, id: u64) {
         self.all.borrow_mut().remove(&id);
-        self.services.hub.metrics().sessions.subtract(1);
+        self.hub.metrics().sessions.subtract(1);
         if self.all.borrow().is_empty() {
             self.emptied.notify_one();
         }

@@ -23,7 +23,7 @@ const MAX_OVER_RATE: u32 = 64;
 impl Session {
     /// One message.
     pub(super) fn handle(&self, decoded: Result<Message, Malformed>) {
-        self.sessions.services.hub.metrics().messages.add(1);
+        self.sessions.hub.metrics().messages.add(1);
         let viewer = Rc::clone(&self.viewer.borrow());
         if let Err(problem) = self.pay(Action::Message, &viewer) {
             self.strikes.set(self.strikes.get() + 1);
@@ -147,7 +147,7 @@ impl Session {
         };
         let id = message.id.clone();
         let purpose = Purpose::Bind { id: message.id, version: message.version };
-        let hub = &self.sessions.services.hub;
+        let hub = &self.sessions.hub;
         if let Err(unbound) = hub.wait(&binding, self.client(), purpose) {
             if is_new {
                 hub.leave(&binding);
@@ -168,7 +168,7 @@ impl Session {
         }
         let spelling = (spelling != uri.as_str()).then(|| spelling.into());
         let owner: std::rc::Weak<dyn Owner> = self.me.clone();
-        let hub = &self.sessions.services.hub;
+        let hub = &self.sessions.hub;
         let binding = hub.binding(uri, spelling, owner).map_err(unbound_problem)?;
         self.bindings.borrow_mut().insert(at, Rc::clone(&binding));
         Ok((binding, true))
@@ -216,7 +216,7 @@ impl Session {
             Verdict::Failed(problem) => {
                 // Others may have asked since: the next answer is theirs.
                 if !binding.live.get() && !binding.waits() {
-                    self.sessions.services.hub.leave(binding);
+                    self.sessions.hub.leave(binding);
                     self.drop_binding(binding);
                 }
                 self.refuse(id, problem);
@@ -236,7 +236,7 @@ impl Session {
         let Some(uri) = self.uri_of(message) else { return };
         if let Ok(at) = self.find(&uri) {
             let binding = Rc::clone(&self.bindings.borrow()[at]);
-            self.sessions.services.hub.leave(&binding);
+            self.sessions.hub.leave(&binding);
             self.drop_binding(&binding);
             let problem = Problem::new(ErrorCode::Conflict, "unbound before it was answered");
             self.refuse_waiting(&binding, &problem);
@@ -255,7 +255,7 @@ impl Session {
 
     /// The message's channel, if the rules let this session do that there.
     fn channel_of<'m>(&self, message: &'m Message, right: channel::Right) -> Option<&'m str> {
-        let services = &self.sessions.services;
+        let services = self.sessions.services();
         let problem = match message.channel.as_deref() {
             None => Problem::new(ErrorCode::BadRequest, "\"channel\" must be given"),
             Some(name) => {

@@ -37,6 +37,8 @@ pub(super) struct Pool {
     waiting: Cell<usize>,
     waiting_limit: usize,
     idle_timeout: Duration,
+    /// No connection is kept any more.
+    retired: Cell<bool>,
 }
 
 /// All connections are taken, and stay so.
@@ -52,6 +54,7 @@ impl Pool {
             waiting: Cell::new(0),
             waiting_limit: connections.saturating_mul(WAITING_PER_CONNECTION),
             idle_timeout,
+            retired: Cell::new(false),
         })
     }
 
@@ -89,6 +92,11 @@ impl Pool {
             }
         }
         None
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.idle.borrow_mut().clear();
     }
 
     pub(super) fn idle(&self) -> usize {
@@ -162,7 +170,7 @@ impl Lease {
             // The connection has yet to notice that the answer is over.
             live.drive(&mut Context::from_waker(Waker::noop()));
         }
-        if live.is_reusable() {
+        if live.is_reusable() && !permit.0.retired.get() {
             permit.0.idle.borrow_mut().push_back(live);
         }
     }

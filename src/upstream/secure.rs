@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{self, Digest};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
@@ -54,6 +55,15 @@ impl std::error::Error for Insecure {}
 pub struct Secure {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    /// Of all that was read, so that a file whose content changed is told from one as it was.
+    read: Digest,
+}
+
+/// Equal ones believe and show the same.
+impl PartialEq for Secure {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.read.as_ref() == other.read.as_ref()
+    }
 }
 
 impl Secure {
@@ -63,15 +73,17 @@ impl Secure {
         let host = super::address_of(options).0;
         let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
         let name = ServerName::try_from(name.clone()).map_err(|_| Insecure::Name(name))?.to_owned();
+        let mut read = digest::Context::new(&digest::SHA256);
         let roots = match &tls.ca_file {
             Some(path) => {
                 let trusted = tls::certificates(path).map_err(Insecure::Ca)?;
+                trusted.iter().for_each(|one| read.update(one));
                 let refused = |error| Insecure::Ca(Unusable::refused(path, error));
                 let mut roots = RootCertStore::empty();
                 trusted.into_iter().try_for_each(|one| roots.add(one)).map_err(refused)?;
                 roots
             }
-            None => system_roots()?,
+            None => system_roots(&mut read)?,
         };
         let builder = ClientConfig::builder_with_provider(tls::provider())
             .with_safe_default_protocol_versions()
@@ -80,13 +92,15 @@ impl Secure {
         let mut config = match &tls.client {
             Some(pair) => {
                 let (chain, key) = pair.read().map_err(Insecure::Client)?;
+                chain.iter().for_each(|one| read.update(one));
+                read.update(key.secret_der());
                 let refused = |error| Insecure::Client(pair.refused(error));
                 builder.with_client_auth_cert(chain, key).map_err(refused)?
             }
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Some(Self { config: Arc::new(config), name }))
+        Ok(Some(Self { config: Arc::new(config), name, read: read.finish() }))
     }
 
     pub(super) async fn agree(&self, tcp: TcpStream) -> io::Result<Transport> {
@@ -95,10 +109,11 @@ impl Secure {
 }
 
 /// Those that this machine trusts. Some that cannot be read are no reason not to start.
-fn system_roots() -> Result<RootCertStore, Insecure> {
+fn system_roots(read: &mut digest::Context) -> Result<RootCertStore, Insecure> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let certificates: Vec<CertificateDer<'static>> = found.certs;
+    certificates.iter().for_each(|one| read.update(one));
     roots.add_parsable_certificates(certificates);
     if roots.is_empty() {
         let why = found.errors.first().map(|error| format!(" ({error})"));

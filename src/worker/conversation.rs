@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -50,14 +51,30 @@ impl Worker {
         ahead.reserve(PROXY_READ);
         match proxy_protocol::read(stream, ahead).await? {
             Source::Client(client) => {
-                let peer = Peer::new(client, &self.shared.gate);
-                slot.move_to(peer.ip(), peer.is_trusted()).map_err(|_| Ended::Crowded)?;
+                let front = self.front();
+                let gate = &front.settings.gate;
+                let peer = Peer::new(client, gate);
+                slot.move_to(peer.ip(), peer.is_trusted_by(gate)).map_err(|_| Ended::Crowded)?;
                 listed.move_to(peer.ip());
                 Ok(peer)
             }
             // Whose headers these are nobody can tell.
             Source::Unknown => Ok(proxy.untrusted()),
         }
+    }
+
+    /// How long a new connection may take for what, whether it begins with a PROXY header, and what
+    /// its client is shown. What holds now is not kept for as long as the connection lasts.
+    fn receives(&self, peer: &Peer) -> (Patience, bool, Option<Arc<Identity>>) {
+        let settings = &self.front().settings;
+        let options = &settings.options.gateway;
+        let patience = Patience {
+            head: options.header_read,
+            rest: options.rest_after,
+            untaken: options.request_idle,
+        };
+        let proxied = settings.options.gate.proxy_protocol && peer.is_trusted_by(&settings.gate);
+        (patience, proxied, settings.identity.clone())
     }
 
     pub(super) async fn converse(
@@ -68,27 +85,22 @@ impl Worker {
         listed: &Listed,
     ) -> Result<(), Ended> {
         stream.set_nodelay(true)?;
-        let options = &self.shared.options.gateway;
-        let patience = Patience {
-            head: options.header_read,
-            rest: options.rest_after,
-            untaken: options.request_idle,
-        };
+        let (patience, introduced, identity) = self.receives(&peer);
         let mut ahead = BytesMut::new();
-        if self.shared.options.gate.proxy_protocol && peer.is_trusted() {
+        if introduced {
             // In a box, so that no other connection keeps the room for it.
             let words = self.introduce(&mut stream, &mut ahead, &mut slot, peer, listed);
-            let mut words = Box::pin(tokio::time::timeout(options.header_read, words));
+            let mut words = Box::pin(tokio::time::timeout(patience.head, words));
             peer = match self.until_drain(words.as_mut()).await {
                 Some(heard) => heard.map_err(|_| Ended::Silent)??,
                 None => return Ok(()),
             };
         }
-        let (transport, ahead) = match &self.shared.identity {
+        let (transport, ahead) = match identity {
             None => (stream.into(), ahead.freeze()),
             Some(identity) => {
-                let agreeing = secure(stream, &ahead, identity);
-                let mut agreeing = Box::pin(tokio::time::timeout(options.header_read, agreeing));
+                let agreeing = secure(stream, &ahead, &identity);
+                let mut agreeing = Box::pin(tokio::time::timeout(patience.head, agreeing));
                 peer = peer.over_tls();
                 match self.until_last_word(agreeing.as_mut()).await {
                     Some(agreed) => (agreed.map_err(|_| Ended::Silent)??, Bytes::new()),
@@ -101,7 +113,7 @@ impl Worker {
         let mut begun = false;
         loop {
             let heard = {
-                let first_bytes = tokio::time::timeout(options.header_read, stream.listen());
+                let first_bytes = tokio::time::timeout(patience.head, stream.listen());
                 let mut first_bytes = std::pin::pin!(first_bytes);
                 match begun {
                     true => self.until_drain(first_bytes.as_mut()).await,
@@ -158,8 +170,8 @@ impl Worker {
         peer: Rc<Peer>,
     ) -> Result<Option<Downstream>, Ended> {
         let (rest, mut silence) = (stream.rest(), Silence::new(&stream));
-        let connection =
-            self.http1.serve_connection(stream, service(Rc::clone(&self.gateway), peer));
+        let service = service(Rc::clone(&self.gateway), peer);
+        let connection = self.front().http1.serve_connection(stream, service);
         let mut connection = connection.with_upgrades();
         let mut drain = std::pin::pin!(self.drain.cancelled());
         let mut looked = std::pin::pin!(tokio::task::yield_now());
@@ -203,17 +215,20 @@ impl Worker {
     }
 
     async fn speak_http2(&self, stream: Downstream, peer: Rc<Peer>) -> Result<(), Ended> {
-        let options = &self.shared.options.gateway;
+        let (header_read, request_idle) = {
+            let options = &self.front().settings.options.gateway;
+            (options.header_read, options.request_idle)
+        };
         let streams = Streams::new();
         let service = service_of_streams(Rc::clone(&self.gateway), peer, Rc::clone(&streams));
-        let connection = self.http2.serve_connection(stream, service);
+        let connection = self.front().http2.serve_connection(stream, service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             biased;
             ended = self.until_drain(connection.as_mut()) => if let Some(ended) = ended {
                 return ended.map_err(Ended::Http);
             },
-            () = streams.idle_for(options.header_read) => (),
+            () = streams.idle_for(header_read) => (),
         }
         connection.as_mut().graceful_shutdown();
         streams.wait_again();
@@ -221,7 +236,7 @@ impl Worker {
             biased;
             ended = connection.as_mut() => ended.map_err(Ended::Http),
             // What it has asked for it has been given; it need not say goodbye as well.
-            () = streams.idle_for(options.request_idle) => Err(Ended::Silent),
+            () = streams.idle_for(request_idle) => Err(Ended::Silent),
         }
     }
 }

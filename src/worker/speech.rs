@@ -1,5 +1,6 @@
 //! How HTTP is spoken with clients.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::rc::Rc;
@@ -51,9 +52,12 @@ pub(super) fn http2(options: &gateway::Options) -> http2::Builder<Local> {
     builder
 }
 
+/// What requests go through at present: each connection asks for it anew with each request.
+pub(super) type Present = Rc<RefCell<Rc<Gateway>>>;
+
 /// What answers the requests of one connection.
 pub(super) fn service(
-    gateway: Rc<Gateway>,
+    gateway: Present,
     peer: Rc<Peer>,
 ) -> impl Service<
     http::Request<Incoming>,
@@ -62,13 +66,13 @@ pub(super) fn service(
     Future = impl Future<Output = Result<http::Response<Answer>, Infallible>>,
 > {
     service_fn(move |request: http::Request<Incoming>| {
-        Rc::clone(&gateway).serve(request, Rc::clone(&peer))
+        Rc::clone(&gateway.borrow()).serve(request, Rc::clone(&peer))
     })
 }
 
 /// The same, counting the streams of an HTTP/2 connection.
 pub(super) fn service_of_streams(
-    gateway: Rc<Gateway>,
+    gateway: Present,
     peer: Rc<Peer>,
     streams: Rc<Streams>,
 ) -> impl Service<
@@ -79,7 +83,7 @@ pub(super) fn service_of_streams(
 > {
     service_fn(move |request: http::Request<Incoming>| {
         let stream = streams.begin();
-        let answer = Rc::clone(&gateway).serve(request, Rc::clone(&peer));
+        let answer = Rc::clone(&gateway.borrow()).serve(request, Rc::clone(&peer));
         async move { answer.await.map(|answer| answer.map(|body| Taken::new(body, stream))) }
     })
 }

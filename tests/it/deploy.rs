@@ -78,6 +78,13 @@ fn nothing_runs_as_root() {
 }
 
 #[test]
+fn a_reload_is_asked_for_by_the_signal_that_is_one() {
+    assert!(SERVICE.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"));
+    // Kubernetes does not change what is mounted by `subPath`.
+    assert!(!MANIFEST.contains("subPath"));
+}
+
+#[test]
 fn the_image_is_built_with_the_compiler_that_the_package_asks_for() {
     let manifest = include_str!("../../Cargo.toml");
     let version = manifest.split("rust-version = \"").nth(1).unwrap().split('"').next().unwrap();

@@ -1,8 +1,8 @@
 use std::net::SocketAddr;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 
-use pogo::server::{Options, Server};
+use pogo::server::{Options, Refused, Reloaded, Server};
 
 use super::{Upstream, Wire};
 
@@ -13,6 +13,7 @@ static WATCH_FOR_PANICS: Once = Once::new();
 /// A running Pogo; at its end no worker may have panicked.
 pub struct Pogo {
     server: Option<Server>,
+    options: Options,
     address: SocketAddr,
     admin: Option<SocketAddr>,
 }
@@ -33,16 +34,33 @@ impl Pogo {
         options.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         options.upstream.origin = upstream.parse().unwrap();
         change(&mut options);
-        let server = Server::start(options).unwrap();
-        Self { address: server.address(), admin: server.admin(), server: Some(server) }
+        let server = Server::start(options.clone()).unwrap();
+        Self { address: server.address(), admin: server.admin(), options, server: Some(server) }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn gate(&self) -> &pogo::gate::Gate {
+    pub fn gate(&self) -> Arc<pogo::gate::Gate> {
         self.server.as_ref().unwrap().gate()
+    }
+
+    /// Has it go by other options, which are changed from the present ones.
+    pub fn try_reload(&mut self, change: impl FnOnce(&mut Options)) -> Result<Reloaded, Refused> {
+        let mut options = self.options.clone();
+        change(&mut options);
+        let reloaded = self.server.as_ref().unwrap().reload(options.clone());
+        if reloaded.is_ok() {
+            self.options = options;
+        }
+        reloaded
+    }
+
+    /// The same; nothing of it may need a restart.
+    #[track_caller]
+    pub fn reload(&mut self, change: impl FnOnce(&mut Options)) {
+        assert_eq!(self.try_reload(change).unwrap().restart_for, [""; 0]);
     }
 
     pub fn connect(&self) -> Wire {

@@ -135,6 +135,12 @@ impl Process {
         line["address"].as_str().unwrap().parse().unwrap()
     }
 
+    /// The next line of the log; one that is no JSON is a text.
+    #[track_caller]
+    pub fn next_line(&self) -> Value {
+        self.log.recv_timeout(PATIENCE).expect("a line comes")
+    }
+
     /// The next line of the log with this message; those before are passed over.
     #[track_caller]
     pub fn line(&self, message: &str) -> Value {
