@@ -18,13 +18,42 @@ use std::task::{Context, Poll, ready};
 use hyper::rt::Write;
 use tokio::io::ReadBuf;
 
+/// The most names of one head that are kept as they were spelled, in bytes.
+const KEPT: usize = 8 * 1024;
 /// Most bytes that are put together before they are written.
 const TOGETHER: usize = 4 * 1024;
 
-/// The names of a head that are not in Title-Case, as they were spelled and in their order, a line
-/// each.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names(pub Vec<u8>);
+/// The names of a head that are not in Title-Case, as they were spelled and in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Each behind its length, in two bytes.
+    bytes: Vec<u8>,
+}
+
+impl Names {
+    /// Adds a name, unless there are too many already.
+    pub fn push(&mut self, name: &[u8]) {
+        let Ok(length) = u16::try_from(name.len()) else { return };
+        if self.bytes.len() + 2 + name.len() <= KEPT {
+            self.bytes.extend_from_slice(&length.to_be_bytes());
+            self.bytes.extend_from_slice(name);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &*self.bytes;
+        std::iter::from_fn(move || {
+            let (length, others) = rest.split_first_chunk()?;
+            let (name, others) = others.split_at_checked(u16::from_be_bytes(*length).into())?;
+            rest = others;
+            Some(name)
+        })
+    }
+}
 
 /// How the next message on a connection is to be spelled. Who sends it says so; the socket asks.
 ///
@@ -35,7 +64,7 @@ pub struct Spelling {
     amid: AtomicBool,
     /// What is written next begins with a head.
     awaited: AtomicBool,
-    names: Mutex<Vec<u8>>,
+    names: Mutex<Names>,
 }
 
 impl Spelling {
@@ -52,8 +81,7 @@ impl Spelling {
     /// To be called when the message is given to hyper.
     pub fn of_next(&self, names: Option<Names>) {
         self.awaited.store(!self.is_amid(), Ordering::Relaxed);
-        *self.names.lock().unwrap_or_else(PoisonError::into_inner) =
-            names.map_or_else(Vec::new, |Names(names)| names);
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names.unwrap_or_default();
     }
 }
 
@@ -137,7 +165,7 @@ impl Speller {
 
 /// Respells the head that `bytes` begin with, behind interim answers, which have no fields. Returns
 /// where it ends; 0 when there is none.
-fn respell(bytes: &mut [u8], names: &[u8]) -> usize {
+fn respell(bytes: &mut [u8], names: &Names) -> usize {
     let mut at = 0;
     while is_interim(&bytes[at..]) {
         match memchr::memmem::find(&bytes[at..], b"\r\n\r\n") {
@@ -151,19 +179,33 @@ fn respell(bytes: &mut [u8], names: &[u8]) -> usize {
         return 0;
     }
     at += end + 1;
-    let mut names: Vec<_> =
-        if names.is_empty() { Vec::new() } else { names.split(|&byte| byte == b'\n').collect() };
-    while let Some(end) = memchr::memchr(b'\n', &bytes[at..]) {
-        let line = &mut bytes[at..at + end];
-        at += end + 1;
-        let Some(colon) = memchr::memchr(b':', line) else { return at };
-        let name = &mut line[..colon];
-        match names.iter().position(|known| known.eq_ignore_ascii_case(name)) {
-            Some(known) => name.copy_from_slice(names.remove(known)),
-            None => title_case(name),
+    // A bit for each name that has been written; one beyond them may be written twice.
+    let mut written = 0_u128;
+    while bytes.get(at).is_some_and(|byte| !matches!(byte, b'\r' | b'\n')) {
+        let line = &mut bytes[at..];
+        let length = title_case(line);
+        if !names.is_empty() {
+            let name = &mut line[..length];
+            let known = names.iter().enumerate().find(|&(number, known)| {
+                known.len() == name.len()
+                    && known.eq_ignore_ascii_case(name)
+                    && bit(number) & written == 0
+            });
+            if let Some((number, known)) = known {
+                name.copy_from_slice(known);
+                written |= bit(number);
+            }
+        }
+        match memchr::memchr(b'\n', &line[length..]) {
+            Some(end) => at += length + end + 1,
+            None => return bytes.len(),
         }
     }
-    bytes.len()
+    bytes.len().min(at + 2)
+}
+
+fn bit(number: usize) -> u128 {
+    u32::try_from(number).ok().and_then(|number| 1_u128.checked_shl(number)).unwrap_or(0)
 }
 
 /// A switch of protocols is no interim answer: it is the last that is said in HTTP.
@@ -171,15 +213,19 @@ fn is_interim(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.1 1") && !bytes.starts_with(b"HTTP/1.1 101")
 }
 
-/// A capital at the start and behind each hyphen.
-fn title_case(name: &mut [u8]) {
+/// A capital at the start of the name and behind each hyphen. Returns where the name ends.
+fn title_case(line: &mut [u8]) -> usize {
     let mut before = b'-';
-    for byte in name {
+    for (at, byte) in line.iter_mut().enumerate() {
+        if matches!(*byte, b':' | b'\n') {
+            return at;
+        }
         if before == b'-' {
             byte.make_ascii_uppercase();
         }
         before = *byte;
     }
+    line.len()
 }
 
 #[cfg(test)]
@@ -190,9 +236,15 @@ mod tests {
 
     use super::*;
 
-    fn respelled(head: &str, names: &str) -> (String, usize) {
+    fn names(list: &[&str]) -> Names {
+        let mut names = Names::default();
+        list.iter().for_each(|name| names.push(name.as_bytes()));
+        names
+    }
+
+    fn respelled(head: &str, list: &[&str]) -> (String, usize) {
         let mut bytes = head.as_bytes().to_vec();
-        let end = respell(&mut bytes, names.as_bytes());
+        let end = respell(&mut bytes, &names(list));
         (String::from_utf8(bytes).unwrap(), end)
     }
 
@@ -200,7 +252,7 @@ mod tests {
     fn names_are_written_as_they_came_and_the_others_in_title_case() {
         let head = "HTTP/1.1 200 OK\r\netag: \"x-y\"\r\nx-a: b: c\r\nx-a: 2\r\nx-_b: 3\r\n\r\n";
         let body = "x-a: 1\r\n\r\n";
-        let (text, end) = respelled(&format!("{head}{body}"), "ETag\nx-a\nx-_B\n");
+        let (text, end) = respelled(&format!("{head}{body}"), &["ETag", "x-a", "x-_B"]);
         assert_eq!(
             text,
             "HTTP/1.1 200 OK\r\nETag: \"x-y\"\r\nx-a: b: c\r\nX-A: 2\r\nx-_B: 3\r\n\r\nx-a: 1\r\n\r\n"
@@ -209,18 +261,30 @@ mod tests {
     }
 
     #[test]
+    fn there_may_be_more_names_than_are_kept_and_than_are_told_apart() {
+        let list: Vec<_> = (0..3000).map(|number| format!("x-{number}")).collect();
+        let names = names(&list.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(names.bytes.len() <= KEPT && names.iter().count() > 128);
+        let lines: String = list.iter().map(|name| format!("{name}: 1\r\n")).collect();
+        let mut bytes = format!("HTTP/1.1 200 OK\r\n{lines}\r\n").into_bytes();
+        assert_eq!(respell(&mut bytes, &names), bytes.len());
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.contains("\r\nx-200: 1\r\n") && text.contains("\r\nX-2999: 1\r\n"));
+    }
+
+    #[test]
     fn a_head_is_found_behind_interim_answers_and_nowhere_else() {
         let interim = "HTTP/1.1 100 Continue\r\n\r\n";
-        assert_eq!(respelled(interim, "").1, 0);
-        let (text, end) = respelled(&format!("{interim}HTTP/1.1 200 OK\r\na: 1\r\n\r\na: 1"), "");
+        assert_eq!(respelled(interim, &[]).1, 0);
+        let (text, end) = respelled(&format!("{interim}HTTP/1.1 200 OK\r\na: 1\r\n\r\na: 1"), &[]);
         assert_eq!(text, format!("{interim}HTTP/1.1 200 OK\r\nA: 1\r\n\r\na: 1"));
         assert_eq!(end, text.len() - 4);
         let switched = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\na: 1";
-        assert!(respelled(switched, "").0.contains("Upgrade: websocket\r\n\r\na: 1"));
+        assert!(respelled(switched, &[]).0.contains("Upgrade: websocket\r\n\r\na: 1"));
         for other in ["", "a: 1\r\n", "5\r\nhello\r\n", "GET / HTTP/2\r\na: 1\r\n"] {
-            assert_eq!(respelled(other, ""), (other.to_owned(), 0));
+            assert_eq!(respelled(other, &[]), (other.to_owned(), 0));
         }
-        assert_eq!(respelled("GET / HTTP/1.1\r\nx-a: 1\r\n\r\n", "").0[16..22], *"X-A: 1");
+        assert_eq!(respelled("GET / HTTP/1.1\r\nx-a: 1\r\n\r\n", &[]).0[16..22], *"X-A: 1");
     }
 
     /// A socket that takes so many bytes at a time, and nothing every other time.
@@ -302,10 +366,11 @@ mod tests {
             prop_assume!(distinct.len() == names.len());
             let mut speller = Speller::default();
             let mut io = Narrow { taken: Vec::new(), width, full: false };
-            let listed = names.iter().map(|name| format!("{name}\n")).collect::<String>();
+            let mut listed = Names::default();
+            names.iter().for_each(|name| listed.push(name.as_bytes()));
             for _ in 0..2 {
                 io.taken.clear();
-                speller.spelling().of_next(Some(Names(listed.clone().into_bytes())));
+                speller.spelling().of_next(Some(listed.clone()));
                 if apart {
                     write_all(&mut speller, &mut io, &[given.as_bytes(), body.as_bytes()]);
                 } else {
