@@ -106,6 +106,10 @@ impl Downstream {
         Self { ahead: Bytes::copy_from_slice(read_buf), scan: Scan::default(), stall, ..self }
     }
 
+    pub fn patience(&self) -> Patience {
+        self.patience
+    }
+
     pub fn heads(&self) -> Arc<Heads> {
         Arc::clone(&self.heads)
     }

@@ -5,14 +5,18 @@
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
 use pogo::config::{self, Fault, Loaded, Log, Sources};
 use pogo::server::{Options, Refused, Reloader};
-use pogo::watched::{LOOK, Watched};
+use pogo::watched::Watched;
 use sd_notify::NotifyState;
 
 use crate::logs::Logs;
 use crate::tell;
+
+/// How often the file is looked at: a change is taken at the second look that finds the same.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A configuration as it was read for the first time, and its file.
 pub(crate) struct Followed {

@@ -2,6 +2,7 @@
 
 mod follow;
 mod logs;
+mod memory;
 mod watch;
 
 use std::fmt::Display;
@@ -20,10 +21,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::follow::{Asked, Followed};
 use crate::logs::Logs;
-
-/// It gives memory back after a peak of connections, where the C library's keeps it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The command line or the configuration is wrong (`EX_USAGE` of sysexits.h).
 const EXIT_CONFIGURATION: u8 = 64;
@@ -175,7 +172,10 @@ async fn until_signalled(
     tell(&[NotifyState::Ready]);
     let asked = followed.follow(server.reloader(), logs);
     let asked = asked.map_err(|error| format!("cannot follow the configuration: {error}"))?;
-    signals.next(&asked).await;
+    tokio::select! {
+        _ = signals.next(&asked) => (),
+        never = memory::give_back() => match never {},
+    }
     tell(&[NotifyState::Stopping]);
     tracing::info!("draining; a second signal ends at once");
     let drained = tokio::task::spawn_blocking(move || server.drain());

@@ -290,9 +290,12 @@ impl Worker {
         match self.shared.connections.open(address.ip(), peer.is_trusted_by(gate)) {
             Ok(slot) => {
                 let worker = Rc::clone(self);
-                self.callers.spawn(&self.tasks, peer.ip(), |listed| async move {
-                    if let Err(error) = worker.converse(stream, slot, peer, &listed).await {
-                        tracing::debug!(%error, client = %address, "connection ended");
+                self.callers.spawn(&self.tasks, peer.ip(), |listed| {
+                    let met = Box::pin(Rc::clone(&worker).meet(stream, slot, peer, listed));
+                    async move {
+                        if let Err(error) = worker.converse(met).await {
+                            tracing::debug!(%error, client = %address, "connection ended");
+                        }
                     }
                 });
             }

@@ -20,7 +20,7 @@ use crate::times::Times;
 use crate::upstream::item;
 
 /// For the server to come to rest after the last bind.
-pub(crate) const REST: Duration = Duration::from_millis(500);
+const REST: Duration = Duration::from_millis(500);
 /// Files of this process that are not sockets of the crowd.
 const OTHER_FILES: usize = 64;
 /// Turns before counting begins. A turn is one burst of writes, to one URI.

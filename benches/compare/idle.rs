@@ -11,13 +11,16 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::crowd::{Crowd, OPENING};
-use crate::events::{REST, enough_files};
+use crate::events::enough_files;
 use crate::http::ask;
 use crate::options::Options;
 use crate::peer::Server;
 use crate::row::{Shape, What};
 use crate::socket::{Dialect, connect};
 use crate::{Measured, cpu};
+
+/// For memory to be given back, and less than what an idle connection lasts.
+const REST: Duration = Duration::from_secs(8);
 
 /// So many sockets, bound to one URI.
 pub(crate) async fn sockets(

@@ -38,6 +38,13 @@ const MOST_READS_IN_THE_CLEAR: usize = 16;
 /// A usual PROXY header and a small request, so that they cost one read.
 const PROXY_READ: usize = 1024;
 
+/// A client with whom nothing stands before HTTP any more.
+pub(super) struct Met {
+    stream: Downstream,
+    peer: Rc<Peer>,
+    _listed: Listed,
+}
+
 impl Worker {
     /// Hears from a trusted proxy for whom it forwards, and puts what it sent after that in `ahead`.
     async fn introduce(
@@ -77,23 +84,23 @@ impl Worker {
         (patience, proxied, settings.identity.clone())
     }
 
-    pub(super) async fn converse(
-        &self,
+    /// All that comes before HTTP. None when it will not come to that.
+    pub(super) async fn meet(
+        self: Rc<Self>,
         mut stream: TcpStream,
         mut slot: Slot,
         mut peer: Peer,
-        listed: &Listed,
-    ) -> Result<(), Ended> {
+        listed: Listed,
+    ) -> Result<Option<Met>, Ended> {
         stream.set_nodelay(true)?;
         let (patience, introduced, identity) = self.receives(&peer);
         let mut ahead = BytesMut::new();
         if introduced {
-            // In a box, so that no other connection keeps the room for it.
-            let words = self.introduce(&mut stream, &mut ahead, &mut slot, peer, listed);
+            let words = self.introduce(&mut stream, &mut ahead, &mut slot, peer, &listed);
             let mut words = Box::pin(tokio::time::timeout(patience.head, words));
             peer = match self.until_drain(words.as_mut()).await {
                 Some(heard) => heard.map_err(|_| Ended::Silent)??,
-                None => return Ok(()),
+                None => return Ok(None),
             };
         }
         let (transport, ahead) = match identity {
@@ -104,16 +111,27 @@ impl Worker {
                 peer = peer.over_tls();
                 match self.until_last_word(agreeing.as_mut()).await {
                     Some(agreed) => (agreed.map_err(|_| Ended::Silent)??, Bytes::new()),
-                    None => return Ok(()),
+                    None => return Ok(None),
                 }
             }
         };
-        let mut stream = Downstream::new(transport, ahead, slot, patience);
+        let stream = Downstream::new(transport, ahead, slot, patience);
         let peer = Rc::new(peer.on(&stream));
+        Ok(Some(Met { stream, peer, _listed: listed }))
+    }
+
+    /// `met` is in a box, so that nothing of how it began is kept for as long as the connection
+    /// lasts.
+    pub(super) async fn converse(
+        &self,
+        met: Pin<Box<impl Future<Output = Result<Option<Met>, Ended>>>>,
+    ) -> Result<(), Ended> {
+        let Some(Met { mut stream, peer, _listed }) = met.await? else { return Ok(()) };
         let mut begun = false;
         loop {
             let heard = {
-                let first_bytes = tokio::time::timeout(patience.head, stream.listen());
+                let head = stream.patience().head;
+                let first_bytes = tokio::time::timeout(head, stream.listen());
                 let mut first_bytes = std::pin::pin!(first_bytes);
                 match begun {
                     true => self.until_drain(first_bytes.as_mut()).await,
