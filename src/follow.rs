@@ -16,7 +16,7 @@ use crate::logs::Logs;
 use crate::tell;
 
 /// How often the file is looked at: a change is taken at the second look that finds the same.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(2);
 
 /// A configuration as it was read for the first time, and its file.
 pub(crate) struct Followed {

@@ -10,18 +10,20 @@ use http::header::{
 };
 use http::uri::PathAndQuery;
 use http::{Method, Uri, Version, request, response};
-use hyper::body::Frame;
 
 use crate::rejection::Rejection;
 
 mod client;
 mod hop_by_hop;
 mod host;
+mod trailers;
 
 pub use client::ClientAddress;
 use client::forwarded;
 use hop_by_hop::{no_te, remove_hop_by_hop, te_trailers};
 use host::is_host;
+use trailers::is_token;
+pub(crate) use trailers::only_lawful_trailers;
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
@@ -355,51 +357,4 @@ pub fn spend_hop(headers: &mut HeaderMap) -> bool {
 pub fn switch_to_websocket(headers: &mut HeaderMap) {
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-}
-
-/// Passes data on as it is, and trailers without the fields that RFC 9110 §6.5.1 forbids there.
-pub(crate) fn only_lawful_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Err(data) => data,
-        Ok(mut trailers) => {
-            let unlawful: Vec<HeaderName> =
-                trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
-            for name in unlawful {
-                trailers.remove(name);
-            }
-            Frame::trailers(trailers)
-        }
-    }
-}
-
-/// RFC 9110 §5.6.2. In HTTP/2 `http` lets a quotation mark pass, and hyper would write it.
-fn is_token(name: &HeaderName) -> bool {
-    !name.as_str().contains('"')
-}
-
-fn may_trail(name: &HeaderName) -> bool {
-    if !is_token(name) {
-        return false;
-    }
-    let name = name.as_str();
-    !(name.starts_with("content-")
-        || name.starts_with("x-forwarded-")
-        || matches!(
-            name,
-            "transfer-encoding"
-                | "host"
-                | "connection"
-                | "keep-alive"
-                | "upgrade"
-                | "te"
-                | "trailer"
-                | "authorization"
-                | "proxy-authorization"
-                | "cookie"
-                | "set-cookie"
-                | "cache-control"
-                | "expect"
-                | "forwarded"
-                | "via"
-        ))
 }
