@@ -198,8 +198,7 @@ impl Write for Downstream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.speller.flushed();
-        let polled = Pin::new(&mut this.io).poll_flush(cx);
+        let polled = this.speller.poll_flush(&mut this.io, cx);
         this.stall.judge(polled, this.io.inner(), cx)
     }
 
@@ -298,7 +297,7 @@ impl Silence {
 
     /// Whoever is about to leave does not rest before, and is waited for as long as for a head.
     pub fn judge(&mut self, leaves: bool, cx: &mut Context<'_>) -> Poll<Silent> {
-        if self.rest.is_answering() || self.spelling.is_amid() {
+        if self.rest.is_answering() || self.spelling.is_unsent() {
             self.since = None;
             return Poll::Pending;
         }
@@ -353,7 +352,10 @@ impl Stall {
 mod tests {
     use std::future::poll_fn;
 
+    use tokio::io::AsyncReadExt;
+
     use super::*;
+    use crate::connections::Connections;
 
     const PATIENCE: Patience = Patience {
         head: Duration::from_secs(10),
@@ -394,7 +396,29 @@ mod tests {
         heads.ignore();
         assert_eq!(judged(&mut silence, false).await, Some((Silent::TooLong, 10)));
         heads.expect();
-        spelling.write();
+        spelling.set_unsent(true);
         assert_eq!(judged(&mut silence, false).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_tls_holds_back_is_unsent_until_it_is_gone() {
+        let (mut client, mut server) = crate::transport::tests::pair().await;
+        while server.try_write(&[7; 10_000]).is_ok() {}
+        let slot = Connections::new(0, 0).open([127, 0, 0, 1].into(), false).unwrap();
+        let mut stream = Downstream::new(server, Bytes::new(), slot, PATIENCE);
+        let spelling = stream.spelling();
+        spelling.set_unsent(true);
+        poll_fn(|cx| {
+            assert!(Pin::new(&mut stream).poll_flush(cx).is_pending(), "nobody reads");
+            Poll::Ready(())
+        })
+        .await;
+        assert!(spelling.is_unsent());
+        let reading = async { while client.read(&mut [0; 65_536]).await.unwrap() > 0 {} };
+        tokio::select! {
+            flushed = poll_fn(|cx| Pin::new(&mut stream).poll_flush(cx)) => flushed.unwrap(),
+            () = reading => panic!("the connection ended"),
+        }
+        assert!(!spelling.is_unsent());
     }
 }

@@ -60,27 +60,26 @@ impl Names {
 /// The atomics are there because hyper wants sockets to be `Send`; a connection has one thread.
 #[derive(Debug, Default)]
 pub struct Spelling {
-    /// Something was written, and perhaps not all of it.
-    amid: AtomicBool,
+    /// Something was written, and perhaps not all of it has gone out.
+    unsent: AtomicBool,
     /// What is written next begins with a head.
     awaited: AtomicBool,
     names: Mutex<Names>,
 }
 
 impl Spelling {
-    /// Whether some of what hyper has to write may not have been taken yet.
-    pub fn is_amid(&self) -> bool {
-        self.amid.load(Ordering::Relaxed)
+    /// Whether some of what was written may not have gone out yet.
+    pub fn is_unsent(&self) -> bool {
+        self.unsent.load(Ordering::Relaxed)
     }
 
-    /// Something is to be written.
-    pub(crate) fn write(&self) {
-        self.amid.store(true, Ordering::Relaxed);
+    pub(crate) fn set_unsent(&self, unsent: bool) {
+        self.unsent.store(unsent, Ordering::Relaxed);
     }
 
     /// To be called when the message is given to hyper.
     pub fn of_next(&self, names: Option<Names>) {
-        self.awaited.store(!self.is_amid(), Ordering::Relaxed);
+        self.awaited.store(!self.is_unsent(), Ordering::Relaxed);
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names.unwrap_or_default();
     }
 }
@@ -89,8 +88,8 @@ impl Spelling {
 #[derive(Debug, Default)]
 pub struct Speller {
     spelling: Arc<Spelling>,
-    /// Of a head that the socket has taken only a part of.
-    rest: Vec<u8>,
+    /// Of a head that the socket has taken a part of, what it has not.
+    untaken: Vec<u8>,
 }
 
 impl Speller {
@@ -98,9 +97,15 @@ impl Speller {
         Arc::clone(&self.spelling)
     }
 
-    /// hyper has nothing more to write.
-    pub fn flushed(&self) {
-        self.spelling.amid.store(false, Ordering::Relaxed);
+    /// hyper has written all, which is when it flushes.
+    pub fn poll_flush<T: Write + Unpin>(
+        &self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(Pin::new(io).poll_flush(cx))?;
+        self.spelling.set_unsent(false);
+        Poll::Ready(Ok(()))
     }
 
     pub fn poll_write<T: Write + Unpin>(
@@ -109,17 +114,19 @@ impl Speller {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.spelling.write();
-        let respells = !self.rest.is_empty() || self.spelling.awaited.load(Ordering::Relaxed);
+        self.spelling.set_unsent(true);
+        let respells = !self.untaken.is_empty() || self.spelling.awaited.load(Ordering::Relaxed);
         let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         if length <= TOGETHER && (respells || bufs.len() > 1) {
             // To copy a little costs less than to have the kernel look at a list.
             let mut bytes = [MaybeUninit::uninit(); TOGETHER];
             let mut together = ReadBuf::uninit(&mut bytes);
             bufs.iter().for_each(|buf| together.put_slice(buf));
-            let head = if respells { self.respell(together.filled_mut()) } else { 0 };
+            let head = respells.then(|| self.respell(together.filled_mut()));
             let count = ready!(Pin::new(io).poll_write(cx, together.filled()))?;
-            self.wrote(&together.filled()[..head], count);
+            if let Some(Some(head)) = head {
+                self.wrote(&together.filled()[..head], count);
+            }
             return Poll::Ready(Ok(count));
         }
         match bufs {
@@ -130,7 +137,9 @@ impl Speller {
                 let others = others.iter().map(|other| IoSlice::new(other));
                 let all: Vec<_> = std::iter::once(IoSlice::new(&first)).chain(others).collect();
                 let count = ready!(Pin::new(io).poll_write_vectored(cx, &all))?;
-                self.wrote(&first[..head], count);
+                if let Some(head) = head {
+                    self.wrote(&first[..head], count);
+                }
                 Poll::Ready(Ok(count))
             }
             [only] => Pin::new(io).poll_write(cx, only),
@@ -138,45 +147,44 @@ impl Speller {
         }
     }
 
-    /// Respells the head that these bytes begin with; where it ends.
-    fn respell(&mut self, bytes: &mut [u8]) -> usize {
-        if !self.rest.is_empty() {
-            let count = self.rest.len().min(bytes.len());
-            bytes[..count].copy_from_slice(&self.rest[..count]);
-            return count;
+    /// Respells the head that these bytes begin with; where it ends, unless it is yet to come.
+    fn respell(&mut self, bytes: &mut [u8]) -> Option<usize> {
+        if !self.untaken.is_empty() {
+            let count = self.untaken.len().min(bytes.len());
+            bytes[..count].copy_from_slice(&self.untaken[..count]);
+            return Some(count);
         }
         let names = self.spelling.names.lock().unwrap_or_else(PoisonError::into_inner);
         respell(bytes, &names)
     }
 
-    /// Of the respelled `head`, and what was behind it, so many bytes were taken.
+    /// Of the respelled `head`, and what was behind it, so many bytes were taken. What follows is no
+    /// head, whatever it looks like.
     fn wrote(&mut self, head: &[u8], count: usize) {
-        if head.is_empty() {
-            return;
-        }
         self.spelling.awaited.store(false, Ordering::Relaxed);
+        *self.spelling.names.lock().unwrap_or_else(PoisonError::into_inner) = Names::default();
         match head.get(count..) {
-            Some(left) if !left.is_empty() => self.rest = left.to_vec(),
-            _ if !self.rest.is_empty() => self.rest = Vec::new(),
+            Some(left) if !left.is_empty() => self.untaken = left.to_vec(),
+            _ if !self.untaken.is_empty() => self.untaken = Vec::new(),
             _ => (),
         }
     }
 }
 
 /// Respells the head that `bytes` begin with, behind interim answers, which have no fields. Returns
-/// where it ends; 0 when there is none.
-fn respell(bytes: &mut [u8], names: &Names) -> usize {
+/// where it ends, at 0 if it is none; nothing if there are interim answers alone.
+fn respell(bytes: &mut [u8], names: &Names) -> Option<usize> {
     let mut at = 0;
     while is_interim(&bytes[at..]) {
-        match memchr::memmem::find(&bytes[at..], b"\r\n\r\n") {
-            Some(end) => at += end + 4,
-            None => return 0,
-        }
+        at += memchr::memmem::find(&bytes[at..], b"\r\n\r\n")? + 4;
     }
-    let Some(end) = memchr::memchr(b'\n', &bytes[at..]) else { return 0 };
+    if at > 0 && at == bytes.len() {
+        return None;
+    }
+    let Some(end) = memchr::memchr(b'\n', &bytes[at..]) else { return Some(0) };
     let start = &bytes[at..at + end];
     if !start.starts_with(b"HTTP/1.") && !start.ends_with(b" HTTP/1.1\r") {
-        return 0;
+        return Some(0);
     }
     at += end + 1;
     // A bit for each name that has been written; one beyond them may be written twice.
@@ -198,10 +206,10 @@ fn respell(bytes: &mut [u8], names: &Names) -> usize {
         }
         match memchr::memchr(b'\n', &line[length..]) {
             Some(end) => at += length + end + 1,
-            None => return bytes.len(),
+            None => return Some(bytes.len()),
         }
     }
-    bytes.len().min(at + 2)
+    Some(bytes.len().min(at + 2))
 }
 
 fn bit(number: usize) -> u128 {
@@ -242,7 +250,7 @@ mod tests {
         names
     }
 
-    fn respelled(head: &str, list: &[&str]) -> (String, usize) {
+    fn respelled(head: &str, list: &[&str]) -> (String, Option<usize>) {
         let mut bytes = head.as_bytes().to_vec();
         let end = respell(&mut bytes, &names(list));
         (String::from_utf8(bytes).unwrap(), end)
@@ -257,7 +265,7 @@ mod tests {
             text,
             "HTTP/1.1 200 OK\r\nETag: \"x-y\"\r\nx-a: b: c\r\nX-A: 2\r\nx-_B: 3\r\n\r\nx-a: 1\r\n\r\n"
         );
-        assert_eq!(end, head.len());
+        assert_eq!(end, Some(head.len()));
     }
 
     #[test]
@@ -267,7 +275,7 @@ mod tests {
         assert!(names.bytes.len() <= KEPT && names.iter().count() > 128);
         let lines: String = list.iter().map(|name| format!("{name}: 1\r\n")).collect();
         let mut bytes = format!("HTTP/1.1 200 OK\r\n{lines}\r\n").into_bytes();
-        assert_eq!(respell(&mut bytes, &names), bytes.len());
+        assert_eq!(respell(&mut bytes, &names), Some(bytes.len()));
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.contains("\r\nx-200: 1\r\n") && text.contains("\r\nX-2999: 1\r\n"));
     }
@@ -275,14 +283,14 @@ mod tests {
     #[test]
     fn a_head_is_found_behind_interim_answers_and_nowhere_else() {
         let interim = "HTTP/1.1 100 Continue\r\n\r\n";
-        assert_eq!(respelled(interim, &[]).1, 0);
+        assert_eq!(respelled(interim, &[]).1, None);
         let (text, end) = respelled(&format!("{interim}HTTP/1.1 200 OK\r\na: 1\r\n\r\na: 1"), &[]);
         assert_eq!(text, format!("{interim}HTTP/1.1 200 OK\r\nA: 1\r\n\r\na: 1"));
-        assert_eq!(end, text.len() - 4);
+        assert_eq!(end, Some(text.len() - 4));
         let switched = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\na: 1";
         assert!(respelled(switched, &[]).0.contains("Upgrade: websocket\r\n\r\na: 1"));
         for other in ["", "a: 1\r\n", "5\r\nhello\r\n", "GET / HTTP/2\r\na: 1\r\n"] {
-            assert_eq!(respelled(other, &[]), (other.to_owned(), 0));
+            assert_eq!(respelled(other, &[]), (other.to_owned(), Some(0)));
         }
         assert_eq!(respelled("GET / HTTP/1.1\r\nx-a: 1\r\n\r\n", &[]).0[16..22], *"X-A: 1");
     }
@@ -380,9 +388,28 @@ mod tests {
                 // A part of the body that looks like a head is none.
                 write_all(&mut speller, &mut io, &[given.as_bytes()]);
                 prop_assert!(io.taken.ends_with(given.as_bytes()));
-                speller.flushed();
-                prop_assert!(speller.rest.capacity() == 0);
+                let cx = &mut Context::from_waker(Waker::noop());
+                prop_assert!(speller.poll_flush(&mut io, cx).is_ready());
+                prop_assert!(speller.untaken.capacity() == 0);
             }
+        }
+    }
+
+    #[test]
+    fn what_does_not_begin_with_a_head_ends_the_wait_for_one() {
+        let mut speller = Speller::default();
+        let mut io = Narrow { taken: Vec::new(), width: 1000, full: false };
+        let mut list = names(&["x-a"]);
+        for (first, next, taken) in [
+            ("HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 200 OK\r\nb: 1\r\n\r\n", "B: 1\r\n\r\n"),
+            ("a frame", "HTTP/1.1 200 OK\r\nb: 1\r\n\r\n", "b: 1\r\n\r\n"),
+        ] {
+            speller.spelling.set_unsent(false);
+            speller.spelling().of_next(Some(std::mem::take(&mut list)));
+            write_all(&mut speller, &mut io, &[first.as_bytes()]);
+            write_all(&mut speller, &mut io, &[next.as_bytes()]);
+            assert!(io.taken.ends_with(taken.as_bytes()), "{first:?}");
+            assert!(speller.spelling.names.lock().unwrap().is_empty(), "they are kept for nothing");
         }
     }
 

@@ -372,7 +372,7 @@ impl AsyncWrite for Transport {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use rustls::RootCertStore;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -380,7 +380,7 @@ mod tests {
     use super::*;
 
     /// Two ends of a connection under TLS: the client's and the server's.
-    async fn pair() -> (Transport, Transport) {
+    pub(crate) async fn pair() -> (Transport, Transport) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();

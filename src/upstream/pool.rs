@@ -160,7 +160,7 @@ impl Lease {
         cx: &mut Context<'_>,
         polled: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        self.live.until(&mut true, cx, polled)
+        self.live.until(cx, polled)
     }
 
     /// Gives the connection back if another request may follow on it.
@@ -257,7 +257,12 @@ impl Live {
         let mut answer = std::pin::pin!(answer);
         let mut begun = false;
         let result = std::future::poll_fn(|cx| {
-            self.until(&mut begun, cx, |unheard| answer.as_mut().poll(unheard))
+            if !std::mem::replace(&mut begun, true) {
+                // Nothing can have come yet.
+                self.drive(cx);
+                return answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            }
+            self.until(cx, |unheard| answer.as_mut().poll(unheard))
         })
         .await;
         result.map_err(|mut failed| {
@@ -269,20 +274,16 @@ impl Live {
     ///
     /// What it gives it says by waking whoever asked for it, and who asked is here, with it in hand:
     /// so it is first driven in a way that wakes nobody, which spares every request a turn of its
-    /// task. Only once nothing has come of that is it told whom to wake. Not when nothing has
-    /// `begun` yet, where nothing can come.
+    /// task. Only once nothing has come of that is it told whom to wake.
     pub(super) fn until<T>(
         &mut self,
-        begun: &mut bool,
         cx: &mut Context<'_>,
         mut polled: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         let unheard = &mut Context::from_waker(Waker::noop());
-        if std::mem::replace(begun, true) {
-            self.drive(unheard);
-            if let Poll::Ready(given) = polled(unheard) {
-                return Poll::Ready(given);
-            }
+        self.drive(unheard);
+        if let Poll::Ready(given) = polled(unheard) {
+            return Poll::Ready(given);
         }
         self.drive(cx);
         polled(unheard)

@@ -117,8 +117,8 @@ impl Write for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.speller.flushed();
-        Pin::new(&mut self.io).poll_flush(cx)
+        let this = &mut *self;
+        this.speller.poll_flush(&mut this.io, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

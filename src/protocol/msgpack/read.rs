@@ -161,8 +161,8 @@ impl<'a> Reader<'a> {
                 let bytes = self.take(length)?;
                 self.binary(bytes);
             }
-            Head::Array(count) => self.open(false, count, count)?,
-            Head::Map(pairs) => self.open(true, pairs, pairs.saturating_mul(2))?,
+            Head::Array(count) => self.open(false, count)?,
+            Head::Map(pairs) => self.open(true, pairs.saturating_mul(2))?,
             Head::Extension(length) => {
                 self.take(length.saturating_add(1))?;
                 self.refuse("extension types have no form in JSON");
@@ -187,7 +187,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn open(&mut self, is_map: bool, count: usize, members: usize) -> Result<(), Fault> {
+    /// `members` are values, and keys.
+    fn open(&mut self, is_map: bool, members: usize) -> Result<(), Fault> {
         if self.open.len() >= MAX_DEPTH {
             return Err("it is nested too deep");
         }
@@ -195,7 +196,6 @@ impl<'a> Reader<'a> {
         if members > self.bytes.len() - self.at {
             return Err(ENDS);
         }
-        debug_assert!(count <= members);
         self.out.push(if is_map { b'{' } else { b'[' });
         let keys = self.keys.len();
         self.open.push(Container { is_map, is_first: true, left: members, keys });
