@@ -1,19 +1,9 @@
 //! Channels: who hears, who may, and what happens to who does not listen.
 
 use pogo::channel::{Rule, Who};
-use pogo::server::Options;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Pogo, Reply, Socket, in_plain_json};
-
-fn start(change: impl FnOnce(&mut Options)) -> (Api, Pogo) {
-    let api = Api::start();
-    let pogo = Pogo::at(&api.address().to_string(), |options| {
-        options.workers = 2;
-        change(options);
-    });
-    (api, pogo)
-}
+use crate::harness::{Reply, Socket, in_plain_json, start_of_two};
 
 fn subscribe(channel: &str) -> Value {
     json!({"event": "channel:subscribe", "channel": channel})
@@ -25,7 +15,7 @@ fn hello(channel: &str, data: Value) -> Value {
 
 #[test]
 fn every_other_subscriber_hears_on_whichever_worker() {
-    let (_api, pogo) = start(|_| ());
+    let (_api, pogo) = start_of_two(|_| ());
     let mut sockets: Vec<_> = (0..24).map(|_| Socket::open(&pogo)).collect();
     let mut stranger = Socket::open(&pogo);
     for socket in &mut sockets {
@@ -47,7 +37,7 @@ fn every_other_subscriber_hears_on_whichever_worker() {
 #[test]
 fn an_event_is_passed_on_as_it_was_and_without_what_is_the_senders() {
     in_plain_json();
-    let (_api, pogo) = start(|options| options.workers = 1);
+    let (_api, pogo) = start_of_two(|options| options.workers = 1);
     let mut sender = Socket::open(&pogo);
     let mut other = Socket::open(&pogo);
     other.must(subscribe("c"));
@@ -66,7 +56,7 @@ fn an_event_is_passed_on_as_it_was_and_without_what_is_the_senders() {
 
 #[test]
 fn events_of_one_sender_keep_their_order_and_channels_do_not_mix() {
-    let (_api, pogo) = start(|_| ());
+    let (_api, pogo) = start_of_two(|_| ());
     let mut sender = Socket::open(&pogo);
     let mut others: Vec<_> = (0..6).map(|_| Socket::open(&pogo)).collect();
     for socket in &mut others {
@@ -85,7 +75,7 @@ fn events_of_one_sender_keep_their_order_and_channels_do_not_mix() {
 
 #[test]
 fn who_unsubscribes_hears_no_more() {
-    let (_api, pogo) = start(|_| ());
+    let (_api, pogo) = start_of_two(|_| ());
     let mut sender = Socket::open(&pogo);
     let mut socket = Socket::open(&pogo);
     for (join, leave) in
@@ -112,7 +102,7 @@ fn who_unsubscribes_hears_no_more() {
 fn rules_say_who_may_subscribe_and_publish() {
     let rule =
         |pattern: &str, subscribe, publish| Rule { pattern: pattern.into(), subscribe, publish };
-    let (api, pogo) = start(|options| {
+    let (api, pogo) = start_of_two(|options| {
         options.channels = vec![
             rule("/news/internal", Who::Nobody, Who::Nobody),
             rule("/news/*", Who::Anyone, Who::Authenticated),
@@ -156,7 +146,7 @@ fn rules_say_who_may_subscribe_and_publish() {
 
 #[test]
 fn a_socket_is_on_so_many_channels_and_no_more() {
-    let (_api, pogo) = start(|options| options.session.channels = 3);
+    let (_api, pogo) = start_of_two(|options| options.session.channels = 3);
     let mut socket = Socket::open(&pogo);
     let mut other = Socket::open(&pogo);
     for channel in ["a", "b", "c", "a"] {
@@ -191,7 +181,7 @@ fn received_and_lost(socket: &mut Socket, sent: u64) -> (u64, u64) {
 
 #[test]
 fn who_does_not_listen_is_told_how_much_was_lost() {
-    let (_api, pogo) = start(|_| ());
+    let (_api, pogo) = start_of_two(|_| ());
     let mut deaf: Vec<_> = (0..4).map(|_| Socket::open(&pogo)).collect();
     for socket in &mut deaf {
         socket.listen_little();
@@ -215,7 +205,7 @@ fn who_does_not_listen_is_told_how_much_was_lost() {
 
 #[test]
 fn who_is_slow_holds_nobody_up() {
-    let (_api, pogo) = start(|options| options.workers = 1);
+    let (_api, pogo) = start_of_two(|options| options.workers = 1);
     let mut deaf = Socket::open(&pogo);
     let mut quick = Socket::open(&pogo);
     let mut sender = Socket::open(&pogo);

@@ -3,17 +3,10 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
-use pogo::server::Options;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Api, Pogo, Socket, frame, in_plain_json};
-
-fn start(change: impl FnOnce(&mut Options)) -> (Api, Pogo) {
-    let api = Api::start();
-    let pogo = Pogo::at(&api.address().to_string(), change);
-    (api, pogo)
-}
+use crate::harness::{Pogo, Socket, frame, in_plain_json, start};
 
 fn put(pogo: &Pogo, path: &str, body: &serde_json::Value) {
     let body = body.to_string();

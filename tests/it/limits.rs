@@ -3,16 +3,9 @@
 use std::time::Duration;
 
 use pogo::gateway;
-use pogo::server::Options;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Pogo, Socket};
-
-fn start(change: impl FnOnce(&mut Options)) -> (Api, Pogo) {
-    let api = Api::start();
-    let pogo = Pogo::at(&api.address().to_string(), change);
-    (api, pogo)
-}
+use crate::harness::{Pogo, Socket, start};
 
 fn ping() -> Value {
     json!({"event": "ping"})

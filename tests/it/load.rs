@@ -3,16 +3,9 @@
 use std::time::Duration;
 
 use pogo::route::{Rule, Visibility};
-use pogo::server::Options;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Pogo, Socket};
-
-fn start(change: impl FnOnce(&mut Options)) -> (Api, Pogo) {
-    let api = Api::start();
-    let pogo = Pogo::at(&api.address().to_string(), change);
-    (api, pogo)
-}
+use crate::harness::{Api, Socket, start};
 
 #[test]
 fn a_public_route_is_fetched_once_for_all_and_with_no_credentials() {
@@ -81,11 +74,20 @@ fn many_different_viewers_are_a_queue_before_the_upstream() {
 
 #[test]
 fn a_client_that_does_not_read_gets_fewer_states_and_the_latest() {
-    const WRITES: u64 = 48;
     let (api, pogo) = start(|options| options.hub.min_interval = Duration::ZERO);
-    let state = |n: u64| json!({"n": n, "ballast": "x".repeat(256 * 1024)});
+    one_that_does_not_read_gets_fewer_states(&api, 256 * 1024, || Socket::open(&pogo));
+}
+
+/// States of so many bytes are made faster than one of two sockets reads.
+pub(crate) fn one_that_does_not_read_gets_fewer_states(
+    api: &Api,
+    bytes: usize,
+    open: impl Fn() -> Socket,
+) {
+    const WRITES: u64 = 64;
+    let state = |n: u64| json!({"n": n, "ballast": "x".repeat(bytes)});
     api.put("/posts/1", state(0));
-    let (mut slow, mut quick) = (Socket::open(&pogo), Socket::open(&pogo));
+    let (mut slow, mut quick) = (open(), open());
     slow.bind("/posts/1");
     quick.bind("/posts/1");
     for n in 1..=WRITES {

@@ -12,17 +12,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::harness::{
-    Api, Authority, Http2, Operator, PATIENCE, Pogo, Private, Socket, Upstream, Wire,
+    Api, Authority, Http2, Operator, PATIENCE, Pogo, Private, Socket, Upstream, Wire, start_of_two,
 };
-
-fn start(change: impl FnOnce(&mut Options)) -> (Api, Pogo) {
-    let api = Api::start();
-    let pogo = Pogo::at(&api.address().to_string(), |options| {
-        options.workers = 2;
-        change(options);
-    });
-    (api, pogo)
-}
 
 fn rate(text: &str) -> Option<Rate> {
     Some(text.parse().unwrap())
@@ -40,7 +31,7 @@ fn post(wire: &mut Wire) -> u16 {
 
 #[test]
 fn a_connection_that_is_open_is_served_by_the_new_options() {
-    let (api, mut pogo) = start(|_| ());
+    let (api, mut pogo) = start_of_two(|_| ());
     let mut wire = pogo.connect();
     assert_eq!(post(&mut wire), 201);
     assert!(api.wait_seen("POST", 1)[0].header("via").unwrap().ends_with("pogo"));
@@ -61,7 +52,7 @@ fn a_connection_that_is_open_is_served_by_the_new_options() {
 
 #[test]
 fn who_may_come_in_changes_and_what_the_others_have_open_ends() {
-    let (_api, mut pogo) = start(|options| {
+    let (_api, mut pogo) = start_of_two(|options| {
         options.gate.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
         options.gate.proxy_protocol = true;
     });
@@ -84,7 +75,7 @@ fn who_may_come_in_changes_and_what_the_others_have_open_ends() {
 
 #[test]
 fn bans_stay_and_so_does_what_was_spent_of_a_rate_that_is_the_same() {
-    let (_api, mut pogo) = start(|options| {
+    let (_api, mut pogo) = start_of_two(|options| {
         options.gate.rates.writes = rate("1/d");
         options.routes = vec![Rule { rate: rate("3/d"), path: "/posts".into(), ..Rule::default() }];
     });
@@ -106,7 +97,7 @@ fn bans_stay_and_so_does_what_was_spent_of_a_rate_that_is_the_same() {
 
 #[test]
 fn whose_word_is_believed_changes_on_connections_that_are_open() {
-    let (api, mut pogo) = start(|_| ());
+    let (api, mut pogo) = start_of_two(|_| ());
     let mut wire = pogo.connect();
     let mut forwarded_for = |path: &str| {
         wire.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"));
@@ -122,7 +113,7 @@ fn whose_word_is_believed_changes_on_connections_that_are_open() {
 
 #[test]
 fn pages_that_may_open_sockets_and_where_they_do_change() {
-    let (_api, mut pogo) = start(|_| ());
+    let (_api, mut pogo) = start_of_two(|_| ());
     let page = [("origin", "https://app.example")];
     let open = |pogo: &Pogo, path| Socket::try_open(pogo.address(), path, &page).err();
     assert_eq!(open(&pogo, "/"), Some(403));
@@ -166,7 +157,7 @@ fn a_request_under_way_ends_at_the_old_upstream_and_the_next_goes_to_the_new_one
 
 #[test]
 fn the_limit_of_connections_changes() {
-    let (_api, mut pogo) = start(|_| ());
+    let (_api, mut pogo) = start_of_two(|_| ());
     let mut first = pogo.connect();
     assert_eq!(get(&mut first), 200);
     pogo.reload(|options| options.connections = 1);
@@ -180,7 +171,7 @@ fn the_limit_of_connections_changes() {
 
 #[test]
 fn operators_need_the_new_token_and_see_the_new_routes() {
-    let (_api, mut pogo) = start(Operator::admit);
+    let (_api, mut pogo) = start_of_two(Operator::admit);
     let operator = Operator::of(&pogo);
     assert_eq!(get(&mut pogo.connect()), 200);
     assert_eq!(operator.get("/routes")["routes"][0]["requests"], 1);
@@ -211,7 +202,7 @@ fn operators_need_the_new_token_and_see_the_new_routes() {
 
 #[test]
 fn what_cannot_change_is_named_and_the_rest_changes() {
-    let (_api, mut pogo) = start(Operator::admit);
+    let (_api, mut pogo) = start_of_two(Operator::admit);
     let elsewhere = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let reloaded = pogo.try_reload(|options| {
         options.listen = elsewhere;
@@ -231,7 +222,7 @@ fn what_cannot_change_is_named_and_the_rest_changes() {
 
 #[test]
 fn bad_options_change_nothing_and_are_counted() {
-    let (_api, mut pogo) = start(Operator::admit);
+    let (_api, mut pogo) = start_of_two(Operator::admit);
     let operator = Operator::of(&pogo);
     let began = operator.metric("pogo_reload_last_success_timestamp_seconds");
     assert!(began > 1.7e9);
@@ -278,7 +269,7 @@ fn a_server_that_drains_is_not_reloaded() {
     };
     let server = pogo::server::Server::start(options(&api)).unwrap();
     let reloader = server.reloader();
-    assert!(reloader.reload(options(&api)).is_ok());
+    assert_eq!(reloader.reload(options(&api)).unwrap().restart_for, [""; 0]);
     server.drain().unwrap();
     assert!(matches!(reloader.reload(options(&api)), Err(Refused::Draining)));
 }
@@ -306,7 +297,7 @@ fn a_server_that_has_just_begun_is_reloaded_as_any_other() {
 fn tls_begins_and_its_files_and_the_deny_file_are_other_ones() {
     let authority = Authority::new();
     let (first, second) = (authority.issue("a", "localhost"), authority.issue("b", "localhost"));
-    let (_api, mut pogo) = start(|_| ());
+    let (_api, mut pogo) = start_of_two(|_| ());
     let mut plain = pogo.connect();
     assert_eq!(get(&mut plain), 200);
     let client = authority.client(&[]);
@@ -352,7 +343,7 @@ fn what_the_upstream_must_show_is_read_again() {
 #[test]
 fn fifty_reloads_under_load_fail_no_request_and_lose_no_socket_and_no_binding() {
     const RELOADS: usize = 50;
-    let (api, mut pogo) = start(|_| ());
+    let (api, mut pogo) = start_of_two(|_| ());
     api.put("/posts/1", json!(0));
     let (enough, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let clients: Vec<_> = (0..4)
@@ -401,7 +392,7 @@ fn fifty_reloads_under_load_fail_no_request_and_lose_no_socket_and_no_binding() 
 
 #[test]
 fn so_is_a_connection_of_http_2_with_its_next_stream() {
-    let (api, mut pogo) = start(|_| ());
+    let (api, mut pogo) = start_of_two(|_| ());
     let client = Http2::connect(pogo.address());
     let vias = |path: &str| {
         let request = http::Request::get(format!("http://api{path}"));

@@ -10,19 +10,10 @@ use pogo::server::Options;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::harness::{Api, PATIENCE, Pogo, Reply, Socket};
+use crate::harness::{Api, PATIENCE, Pogo, Reply, Socket, start_of_two};
 
 const FIRST: &str = "the first secret, which is long enough";
 const SECOND: &str = "the second secret, which is long enough";
-
-fn start(change: impl FnOnce(&mut Options)) -> (Api, Pogo) {
-    let api = Api::start();
-    let pogo = Pogo::at(&api.address().to_string(), |options| {
-        options.workers = 2;
-        change(options);
-    });
-    (api, pogo)
-}
 
 fn checked_with(secret: &str) -> Option<Jwt> {
     Some(Jwt { secret: Some(Secret::new(secret)), ..Jwt::default() })
@@ -86,7 +77,7 @@ fn an_old_upstream_that_hangs_holds_up_no_view() {
 
 #[test]
 fn nothing_is_fetched_again_for_other_times_and_limits() {
-    let (api, mut pogo) = start(|_| ());
+    let (api, mut pogo) = start_of_two(|_| ());
     api.put("/posts/1", json!(1));
     let mut socket = Socket::open(&pogo);
     socket.bind("/posts/1");
@@ -106,7 +97,7 @@ fn nothing_is_fetched_again_for_other_times_and_limits() {
 
 #[test]
 fn a_binding_that_the_new_routes_do_not_allow_ends_and_one_that_others_share_moves() {
-    let (api, mut pogo) = start(|_| ());
+    let (api, mut pogo) = start_of_two(|_| ());
     api.put("/secret/1", json!(1));
     api.put("/shared/1", json!(1));
     api.on("GET /shared/1", |seen, _| Some(Reply::new(200, &json!(seen.header("authorization")))));
@@ -140,7 +131,7 @@ fn a_binding_that_the_new_routes_do_not_allow_ends_and_one_that_others_share_mov
 
 #[test]
 fn what_was_only_announced_is_shown_once_it_is_to_be_shown() {
-    let (api, mut pogo) = start(|options| {
+    let (api, mut pogo) = start_of_two(|options| {
         options.routes = vec![Rule { push: Push::Notify, ..Rule::default() }];
     });
     api.put("/posts/1", json!(1));
@@ -157,7 +148,7 @@ fn what_was_only_announced_is_shown_once_it_is_to_be_shown() {
 
 #[test]
 fn open_sockets_have_the_new_bounds_and_times() {
-    let (_api, mut pogo) = start(|_| ());
+    let (_api, mut pogo) = start_of_two(|_| ());
     let (mut talker, mut binder, mut old) =
         (Socket::open(&pogo), Socket::open(&pogo), Socket::open(&pogo));
     binder.bind("/posts/1");
@@ -177,7 +168,7 @@ fn open_sockets_have_the_new_bounds_and_times() {
 
 #[test]
 fn a_view_is_judged_as_often_as_it_is_to_be_now() {
-    let (api, mut pogo) = start(|_| ());
+    let (api, mut pogo) = start_of_two(|_| ());
     api.put("/posts/1", json!(1));
     let mut socket = Socket::open_as(&pogo, "ann");
     socket.bind("/posts/1");
@@ -188,7 +179,7 @@ fn a_view_is_judged_as_often_as_it_is_to_be_now() {
 
 #[test]
 fn a_header_that_tells_viewers_apart_from_now_on_does_so_for_bindings_that_there_are() {
-    let (api, mut pogo) = start(|_| ());
+    let (api, mut pogo) = start_of_two(|_| ());
     api.on("GET /mine/1", |seen, _| Some(Reply::new(200, &json!(seen.header("x-tenant")))));
     let mut sockets: Vec<_> =
         ["a", "b"].map(|tenant| Socket::open_with(&pogo, &[("x-tenant", tenant)])).into();
@@ -204,7 +195,7 @@ fn a_header_that_tells_viewers_apart_from_now_on_does_so_for_bindings_that_there
 
 #[test]
 fn a_token_that_is_not_good_any_more_has_expired_and_a_good_one_has_not() {
-    let (api, mut pogo) = start(|options| options.auth.jwt = checked_with(FIRST));
+    let (api, mut pogo) = start_of_two(|options| options.auth.jwt = checked_with(FIRST));
     api.put("/posts/1", json!(1));
     let (first, second) = (token(FIRST), token(SECOND));
     let mut stays = Socket::open_as(&pogo, &first);
@@ -231,7 +222,7 @@ fn a_token_that_is_not_good_any_more_has_expired_and_a_good_one_has_not() {
 
 #[test]
 fn who_is_checked_for_the_first_time_is_let_in_if_it_is_good() {
-    let (_api, mut pogo) = start(|_| ());
+    let (_api, mut pogo) = start_of_two(|_| ());
     let mut good = Socket::open_as(&pogo, &token(FIRST));
     let mut bad = Socket::open_as(&pogo, &token(SECOND));
     let mut nobody = Socket::open(&pogo);
@@ -257,7 +248,7 @@ fn who_is_checked_for_the_first_time_is_let_in_if_it_is_good() {
 
 #[test]
 fn who_may_not_hear_a_channel_any_more_leaves_it_and_is_told() {
-    let (_api, mut pogo) = start(|_| ());
+    let (_api, mut pogo) = start_of_two(|_| ());
     let (mut listener, mut speaker) = (Socket::open(&pogo), Socket::open(&pogo));
     for channel in ["news", "staff"] {
         listener.must(json!({"event": "channel:subscribe", "channel": channel}));

@@ -21,6 +21,7 @@ use crate::harness::{
     Api, Authority, Http2, Launch, PATIENCE, Pogo, Private, Process, Socket, Upstream, Wire, frame,
     reach,
 };
+use crate::load::one_that_does_not_read_gets_fewer_states;
 
 /// A Pogo that speaks TLS, and where it is reached in the clear through somebody who does too.
 fn private(
@@ -160,30 +161,12 @@ fn what_came_together_is_all_heard() {
 
 #[test]
 fn a_socket_that_does_not_read_gets_fewer_states_and_the_latest() {
-    const WRITES: u64 = 64;
     let (authority, api) = (Authority::new(), Api::start());
     let (_pogo, address) = private(api.address(), &authority, |options| {
         options.hub.min_interval = Duration::ZERO;
     });
-    let state = |n: u64| json!({"n": n, "ballast": "x".repeat(512 * 1024)});
-    api.put("/posts/1", state(0));
     let open = || Socket::try_open(address, "/", &[]).expect("a socket");
-    let (mut slow, mut quick) = (open(), open());
-    slow.bind("/posts/1");
-    quick.bind("/posts/1");
-    for n in 1..=WRITES {
-        api.put("/posts/1", state(n));
-        quick.must(json!({"event": "update", "uri": "/posts/1/touched", "bind": false, "data": n}));
-        assert_eq!(quick.event()["data"]["n"], n);
-    }
-    let mut seen = Vec::new();
-    while seen.last() != Some(&WRITES) {
-        let Value::Number(n) = slow.event()["data"]["n"].take() else { panic!("no state") };
-        seen.push(n.as_u64().unwrap());
-    }
-    assert!(seen.is_sorted(), "{seen:?}");
-    assert!((seen.len() as u64) < WRITES, "nothing was left out");
-    slow.assert_silent();
+    one_that_does_not_read_gets_fewer_states(&api, 512 * 1024, open);
 }
 
 #[test]

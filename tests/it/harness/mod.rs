@@ -24,7 +24,7 @@ pub use api::{Api, Reply, Seen};
 pub use format::{in_every_format, in_plain_json};
 pub use http2::Http2;
 pub use operator::Operator;
-pub use pogo::Pogo;
+pub use pogo::{Pogo, start, start_of_two};
 pub use process::{Launch, Process};
 pub use recorder::Recorder;
 pub use secure::{Authority, Private, reach};

@@ -4,11 +4,26 @@ use std::sync::{Arc, Once};
 
 use pogo::server::{Options, Refused, Reloaded, Server};
 
-use super::{Upstream, Wire};
+use super::{Api, Upstream, Wire};
 
 /// A worker panicked: the runtime goes on, and no test may pass over it.
 static PANICKED: AtomicBool = AtomicBool::new(false);
 static WATCH_FOR_PANICS: Once = Once::new();
+
+/// An API, and a Pogo of one worker before it.
+pub fn start(change: impl FnOnce(&mut Options)) -> (Api, Pogo) {
+    let api = Api::start();
+    let pogo = Pogo::at(&api.address().to_string(), change);
+    (api, pogo)
+}
+
+/// The same with two workers, which have to tell each other.
+pub fn start_of_two(change: impl FnOnce(&mut Options)) -> (Api, Pogo) {
+    start(|options| {
+        options.workers = 2;
+        change(options);
+    })
+}
 
 /// A running Pogo; at its end no worker may have panicked.
 pub struct Pogo {

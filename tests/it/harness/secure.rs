@@ -258,7 +258,8 @@ impl Private {
         for part in parts {
             self.stream.conn.writer().write_all(part).unwrap();
         }
-        assert!(self.stream.conn.write_tls(&mut self.stream.sock).is_ok());
+        let written = self.stream.conn.write_tls(&mut self.stream.sock).unwrap();
+        assert!(written > parts.iter().map(|part| part.len()).sum());
         assert!(!self.stream.conn.wants_write(), "in one system call");
     }
 
