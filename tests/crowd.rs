@@ -194,8 +194,10 @@ fn bodies_of_any_size_pass_in_little_memory() {
     });
     api.join().unwrap();
     let [small, large] = peaks;
-    eprintln!("{} KiB more at most", (large - small) >> 10);
-    assert!(large - small < 8 << 20, "{small} bytes at most before, {large} after");
+    // The kernel sums a process's pages in parts: a peak that it tells later may be a little less.
+    let more = large.saturating_sub(small);
+    eprintln!("{} KiB more at most", more >> 10);
+    assert!(more < 8 << 20, "{small} bytes at most before, {large} after");
 }
 
 #[test]
