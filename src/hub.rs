@@ -7,6 +7,7 @@
 mod drive;
 pub mod fetch;
 mod home;
+pub mod items;
 pub mod mail;
 pub mod mirror;
 mod node;
@@ -201,8 +202,8 @@ impl Hub {
             None => self.join(binding),
         };
         let ticket = self.next_ticket();
-        let take = Seat::Take { key: Arc::clone(&mirror.key), worker: self.worker, ticket, client };
-        if self.mail[mirror.key.home(self.mail.len())].take_seat(take) {
+        let items = purpose.wants_items() || binding.wants_items();
+        if self.take_seat(&mirror, ticket, client, items) {
             binding.wait(ticket, purpose);
             mirror.await_with(binding);
             Ok(())
@@ -235,6 +236,8 @@ impl Hub {
             self.mirrors.borrow_mut().remove(&mirror.key);
             let leave = Seat::Leave { key: Arc::clone(&mirror.key), worker: self.worker };
             self.mail[mirror.key.home(self.mail.len())].leave_seat(leave);
+        } else {
+            self.forget_items(&mirror);
         }
     }
 
@@ -262,9 +265,15 @@ impl Hub {
         let ticket = self.next_ticket();
         binding.wait_again(ticket);
         mirror.await_with(binding);
-        let take = Seat::Take { key: Arc::clone(&mirror.key), worker: self.worker, ticket, client };
-        let taken = self.mail[mirror.key.home(self.mail.len())].take_seat(take);
-        if taken { Ok(()) } else { Err(Unbound::Overloaded) }
+        self.take_seat(&mirror, ticket, client, binding.wants_items())
+            .then_some(())
+            .ok_or(Unbound::Overloaded)
+    }
+
+    fn take_seat(&self, mirror: &Mirror, ticket: u64, client: ClientAddress, items: bool) -> bool {
+        let (key, worker) = (Arc::clone(&mirror.key), self.worker);
+        let take = Seat::Take { key, worker, ticket, client, items };
+        self.mail[mirror.key.home(self.mail.len())].take_seat(take)
     }
 
     fn next_ticket(&self) -> u64 {
@@ -293,6 +302,9 @@ impl Hub {
         if mail.begin_again {
             self.begin_again(now);
         }
+        if mail.everything_changed.is_some() {
+            self.home.all().iter().for_each(|view| view.lose_items());
+        }
         let everything = mail.everything_changed.map(Change::of_everything).map(Arc::new);
         for change in mail.changes.iter().chain(&everything) {
             self.home.remember(change, now);
@@ -303,6 +315,7 @@ impl Hub {
                 if let Some(trace) = &change.trace {
                     view.trace.replace(Some(Arc::clone(trace)));
                 }
+                view.note_items(change);
                 view.view.borrow_mut().change(now, &change.settle);
                 self.attend(&view);
             }
@@ -313,8 +326,12 @@ impl Hub {
         for delivery in mail.deliveries {
             let mirror = self.mirrors.borrow().get(&delivery.key).cloned();
             let Some(mirror) = mirror else { continue };
-            for binding in mirror.apply(delivery.covers, &delivery.verdict) {
+            let has_items = delivery.items.is_some();
+            for binding in mirror.apply(delivery.covers, &delivery.verdict, delivery.items) {
                 self.rehome(&binding);
+            }
+            if has_items {
+                self.forget_items(&mirror);
             }
         }
         mail.published.into_iter().for_each(|published| tell(News::Published(published)));
@@ -343,6 +360,7 @@ impl Hub {
                 let later = settle.iter().map(|delay| now + *delay);
                 view.view.borrow_mut().ask_at(later);
                 self.deliver(&view, verdict);
+                self.attend_items(&view);
             } else {
                 view.view.borrow_mut().change(now, settle);
             }

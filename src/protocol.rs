@@ -29,6 +29,10 @@ pub struct Message {
     pub bind: Option<bool>,
     pub method: Option<String>,
     pub returns: bool,
+    /// Members of a collection are to be told of one by one.
+    pub items: bool,
+    /// `false`: and not in whole states.
+    pub state: Option<bool>,
     /// The first option that later releases know and this one does not.
     pub unsupported: Option<&'static str>,
 }
@@ -40,6 +44,8 @@ pub struct Outgoing<'a> {
     pub event: Option<&'a str>,
     pub status: Option<Status>,
     pub uri: Option<&'a str>,
+    /// The member of `uri` that the event is about.
+    pub item: Option<&'a str>,
     pub channel: Option<&'a str>,
     pub data: Option<&'a RawValue>,
     /// What is written for `data` in MsgPack, where it contains binary.
@@ -62,13 +68,14 @@ enum Field<'a> {
 type Fields<'a, const N: usize> = [Option<(Key, Field<'a>)>; N];
 
 impl Outgoing<'_> {
-    fn fields(&self) -> Fields<'_, 10> {
+    fn fields(&self) -> Fields<'_, 11> {
         let text = |key, text: Option<_>| text.map(|text| (key, Field::Text(text)));
         [
             self.id.map(|id| (Key::Id, Field::Raw(id, None))),
             text(Key::Event, self.event),
             text(Key::Status, self.status.map(Status::name)),
             text(Key::Uri, self.uri),
+            text(Key::Item, self.item),
             text(Key::Channel, self.channel),
             self.data.map(|data| (Key::Data, Field::Raw(data, self.packed))),
             text(Key::Version, self.version),

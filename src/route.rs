@@ -1,10 +1,13 @@
 //! Which policy a path has (matchit): the most specific `[[route]]` wins.
 
+mod items;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::items::{ItemData, Items};
 use crate::gate::rate::{Key, Limiter};
 use crate::gate::{Account, Wait};
 use crate::units::Rate;
@@ -48,6 +51,7 @@ pub struct Rule {
     pub settle: Vec<Duration>,
     /// Requests of one client's address.
     pub rate: Option<Rate>,
+    pub items: Items,
 }
 
 impl Default for Rule {
@@ -64,6 +68,7 @@ impl Default for Rule {
             min_interval: None,
             settle: Vec::new(),
             rate: None,
+            items: Items::default(),
         }
     }
 }

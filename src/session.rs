@@ -11,6 +11,7 @@ mod ending;
 pub mod frames;
 mod gate;
 pub mod handshake;
+mod items;
 mod options;
 pub mod orders;
 mod outbox;

@@ -7,6 +7,8 @@
 //! bind always comes from a fetch that started after its registration. One fetch at a time keeps
 //! states in order: an older one never follows a newer one.
 
+pub mod items;
+mod members;
 mod state;
 
 use std::hash::{BuildHasher, RandomState};
@@ -15,6 +17,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use self::members::Collection;
 pub use self::state::{Answer, Content, Data, End, State, Verdict};
 use crate::audience::Vary;
 use crate::protocol::Problem;
@@ -245,7 +248,8 @@ impl View {
         self.live()
     }
 
-    fn live(&self) -> Option<Verdict> {
+    /// What members hold now.
+    pub fn live(&self) -> Option<Verdict> {
         Some(Verdict::Live { state: Arc::clone(self.state.as_ref()?), stale: self.stale })
     }
 

@@ -122,6 +122,10 @@ fn described(rule: &Rule) -> Value {
         "min_interval": rule.min_interval.map(|it| Interval(it).to_string()),
         "settle": rule.settle.iter().map(|it| Interval(*it).to_string()).collect::<Vec<_>>(),
         "rate": rule.rate.map(|rate| rate.to_string()),
+        "items": rule.items.at,
+        "item_id": rule.items.id,
+        "item_uri": rule.items.uri,
+        "item_data": format!("{:?}", rule.items.data).to_lowercase(),
     })
 }
 

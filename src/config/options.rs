@@ -255,6 +255,15 @@ pub(super) fn rule(route: sections::Route) -> route::Rule {
         min_interval: duration(route.min_interval),
         settle: route.settle.into_iter().map(|delay| delay.0).collect(),
         rate: route.rate,
+        items: route::Items {
+            at: route.items,
+            id: route.item_id,
+            uri: route.item_uri,
+            data: match route.item_data {
+                sections::ItemData::Fetched => route::ItemData::Fetched,
+                sections::ItemData::Embedded => route::ItemData::Embedded,
+            },
+        },
     }
 }
 

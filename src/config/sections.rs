@@ -332,6 +332,22 @@ pub struct Route {
     pub settle: Vec<Interval>,
     #[serde(default)]
     pub rate: Option<Rate>,
+    #[serde(default = "items")]
+    pub items: Vec<String>,
+    #[serde(default = "item_id")]
+    pub item_id: String,
+    #[serde(default)]
+    pub item_uri: Option<String>,
+    #[serde(default)]
+    pub item_data: ItemData,
+}
+
+fn items() -> Vec<String> {
+    crate::route::Items::default().at
+}
+
+fn item_id() -> String {
+    crate::route::Items::default().id
 }
 
 fn yes() -> bool {
@@ -353,6 +369,14 @@ pub enum Push {
     State,
     Notify,
     Response,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ItemData {
+    #[default]
+    Fetched,
+    Embedded,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::items::{Shows, Told};
 use crate::audience::{Audience, Vary, ViewKey, Viewer};
 use crate::headers::ClientAddress;
 use crate::protocol::Reason;
 use crate::uri::Uri;
+use crate::view::items::{Log, Reading};
 use crate::view::{End, State, Verdict};
 
 /// The session that a binding belongs to, as the hub sees it.
@@ -34,7 +36,7 @@ pub trait Owner {
 #[derive(Debug)]
 pub enum Purpose {
     /// A `bind` of the client, to be answered. `version` as in the message.
-    Bind { id: Option<Box<RawValue>>, version: Option<Option<String>> },
+    Bind { id: Option<Box<RawValue>>, version: Option<Option<String>>, shows: Shows },
     /// A request over the socket bound its URI.
     Autobind,
     /// The credential changed; refused means the binding ends with this reason.
@@ -44,7 +46,7 @@ pub enum Purpose {
 impl Purpose {
     /// Whether the answer carries the state, or says that the client holds it.
     fn shows_the_state(&self) -> bool {
-        matches!(self, Self::Bind { id: Some(_), version: Some(_) })
+        matches!(self, Self::Bind { id: Some(_), version: Some(_), .. })
     }
 }
 
@@ -64,7 +66,7 @@ pub struct Binding {
     owner: Weak<dyn Owner>,
     mirror: RefCell<Option<Rc<Mirror>>>,
     slot: Cell<usize>,
-    waiting: RefCell<Vec<(u64, Purpose)>>,
+    pub(super) waiting: RefCell<Vec<(u64, Purpose)>>,
     /// What the client held under its previous credential: versions of two audiences do not
     /// compare, contents do.
     before: RefCell<Option<Arc<State>>>,
@@ -73,6 +75,8 @@ pub struct Binding {
     /// Everything that answers to this binding ever named in `Vary`. It only grows, so that an
     /// upstream that changes its mind cannot send a binding round in circles.
     vary: RefCell<Vary>,
+    /// How far the client has been told of members, if it asked for that.
+    pub(super) told: Cell<Option<Box<Told>>>,
     /// Fetched without any credential.
     pub(super) public: Cell<bool>,
 }
@@ -82,7 +86,9 @@ pub struct Mirror {
     pub key: Arc<ViewKey>,
     pub state: RefCell<Option<Arc<State>>>,
     pub stale: Cell<bool>,
-    members: RefCell<Vec<Rc<Binding>>>,
+    /// What is to be told of members of the state.
+    pub(super) log: RefCell<Option<Arc<Log>>>,
+    pub(super) members: RefCell<Vec<Rc<Binding>>>,
     /// Those of them that wait for an answer: all that an answer concerns which changes nothing.
     waiters: RefCell<Vec<Rc<Binding>>>,
 }
@@ -93,6 +99,7 @@ impl Mirror {
             key,
             state: RefCell::new(None),
             stale: Cell::new(false),
+            log: RefCell::new(None),
             members: RefCell::new(Vec::new()),
             waiters: RefCell::new(Vec::new()),
         }
@@ -123,9 +130,17 @@ impl Mirror {
 
     /// Takes in what the view's home says. Gives the members that must be bound again, because the
     /// upstream's `Vary` names something that only their own requests carry.
-    pub(super) fn apply(&self, covers: u64, verdict: &Verdict) -> Vec<Rc<Binding>> {
+    pub(super) fn apply(
+        &self,
+        covers: u64,
+        verdict: &Verdict,
+        items: Option<Arc<Log>>,
+    ) -> Vec<Rc<Binding>> {
         let concerns_all = match verdict {
-            Verdict::Live { state, stale } => self.show(state, *stale),
+            Verdict::Live { state, stale } => {
+                let tells = self.tell(items);
+                self.show(state, *stale) || tells
+            }
             Verdict::Failed(_) => false,
             Verdict::Ended(_) => true,
         };
@@ -146,7 +161,9 @@ impl Mirror {
                 }
                 Verdict::Live { state, stale } => {
                     member.answer(&*owner, covers, verdict);
-                    if member.live.get() && member.differs(state, *stale) {
+                    if member.live.get()
+                        && (member.differs(state, *stale) || member.lacks_items(self))
+                    {
                         owner.owe(member);
                     }
                 }
@@ -205,6 +222,7 @@ impl Binding {
             before: RefCell::new(None),
             moved: Cell::new(false),
             vary: RefCell::new(Vary::default()),
+            told: Cell::new(None),
         })
     }
 
@@ -255,6 +273,7 @@ impl Binding {
             self.before.replace(Some(state));
         }
         self.held.replace(None);
+        self.read(Reading::NOTHING);
         self.moved.set(self.moved.get() || self.live.get());
         self.live.set(false);
     }
@@ -265,6 +284,7 @@ impl Binding {
         if self.held.borrow().as_deref() != Some(version) {
             self.held.replace(None);
             self.before.replace(None);
+            self.read(Reading::NOTHING);
         }
     }
 
@@ -307,12 +327,17 @@ impl Binding {
         if due.is_empty() {
             return;
         }
+        let without_items = self.without_items(verdict);
+        let is_good = |purpose: &Purpose| without_items.is_none() || !purpose.wants_items();
         let mut outdated = false;
-        if let Verdict::Live { state, .. } = verdict {
+        if let Verdict::Live { state, .. } = verdict
+            && due.iter().any(|(_, purpose)| is_good(purpose))
+        {
             self.live.set(true);
             let before = self.before.take();
             if before.is_some_and(|before| before.same_content(state)) {
                 self.held.replace(Some(Arc::clone(&state.version)));
+                self.read_embedded();
             } else {
                 outdated = self.moved.get();
             }
@@ -320,6 +345,8 @@ impl Binding {
         }
         let shown = due.iter().any(|(_, purpose)| purpose.shows_the_state());
         for (_, purpose) in due {
+            let refused = without_items.as_ref().filter(|_| purpose.wants_items());
+            let verdict = refused.unwrap_or(verdict);
             owner.answer(self, purpose, verdict);
         }
         if outdated && !shown {

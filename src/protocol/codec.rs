@@ -37,6 +37,7 @@ struct Envelope<'a> {
     returns: Option<&'a RawValue>,
     ttl: Option<&'a RawValue>,
     items: Option<&'a RawValue>,
+    state: Option<&'a RawValue>,
 }
 
 impl<'a> Envelope<'a> {
@@ -55,6 +56,7 @@ impl<'a> Envelope<'a> {
             Key::Return => &mut self.returns,
             Key::Ttl => &mut self.ttl,
             Key::Items => &mut self.items,
+            Key::State => &mut self.state,
             Key::Status
             | Key::Error
             | Key::Code
@@ -182,11 +184,9 @@ pub fn decode(text: &str, format: Format) -> Result<Message, Malformed> {
         method: string("method", envelope.method)?,
         returns: boolean("return", envelope.returns)?.unwrap_or(false),
         packed: None,
-        unsupported: match (given(envelope.ttl), given(envelope.items)) {
-            (Some(_), _) => Some("ttl"),
-            (None, Some(raw)) if raw.get() != "false" => Some("items"),
-            _ => None,
-        },
+        items: boolean("items", envelope.items)?.unwrap_or(false),
+        state: boolean("state", envelope.state)?,
+        unsupported: given(envelope.ttl).map(|_| "ttl"),
         id,
     })
 }
@@ -421,6 +421,7 @@ mod tests {
             event: Some("update"),
             status: Some(Status::Ok),
             uri: Some("/a"),
+            item: Some("/a/1"),
             channel: Some("c"),
             data: Some(&data),
             packed: None,
@@ -429,8 +430,8 @@ mod tests {
             count: Some(3),
             error: Some(&problem),
         };
-        let long = r#"{"id":1,"event":"update","status":"ok","uri":"/a","channel":"c","data":{ "a": 1.0},"version":"v","reason":"limit","count":3,"error":{"code":"rate_limited","message":"\"slow\"","http_status":429,"data":"\u0007","retry_after":7}}"#;
-        let short = r#"{"i":1,"e":"update","s":"ok","u":"/a","c":"c","d":{ "a": 1.0},"v":"v","r":"limit","q":3,"x":{"k":"rate_limited","m":"\"slow\"","g":429,"d":"\u0007","a":7}}"#;
+        let long = r#"{"id":1,"event":"update","status":"ok","uri":"/a","item":"/a/1","channel":"c","data":{ "a": 1.0},"version":"v","reason":"limit","count":3,"error":{"code":"rate_limited","message":"\"slow\"","http_status":429,"data":"\u0007","retry_after":7}}"#;
+        let short = r#"{"i":1,"e":"update","s":"ok","u":"/a","o":"/a/1","c":"c","d":{ "a": 1.0},"v":"v","r":"limit","q":3,"x":{"k":"rate_limited","m":"\"slow\"","g":429,"d":"\u0007","a":7}}"#;
         assert_eq!(encode(&message, Format::Json).as_ref()[4..], *long.as_bytes());
         assert_eq!(encode(&message, Format::JsonCompact).as_ref()[4..], *short.as_bytes());
         let long: Value = serde_json::from_str(long).unwrap();

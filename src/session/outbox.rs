@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
+use super::items;
 use crate::hub::mirror::Binding;
 use crate::protocol::{Format, Outgoing, codec};
 use crate::transport::Transport;
@@ -240,9 +241,19 @@ impl Outbox {
         }
     }
 
-    /// Makes the frames that a binding is owed, and counts them.
-    fn show(&self, binding: &Binding) -> (Option<Bytes>, Option<Bytes>) {
-        let (state, notice) = frames_of(binding, self.format);
+    /// Makes the frames that a binding is owed, and counts them. One that is told of members is
+    /// given its next frame, and is ready again as long as there are more.
+    fn show(&self, binding: &Rc<Binding>) -> (Option<Bytes>, Option<Bytes>) {
+        let (state, notice) = match binding.told() {
+            None => frames_of(binding, self.format),
+            Some(told) => {
+                let (frame, notice, has_more) = items::frames_of(binding, told, self.format);
+                if has_more {
+                    self.mark_ready(binding);
+                }
+                (frame, notice)
+            }
+        };
         let count = u64::from(state.is_some()) + u64::from(notice.is_some());
         self.shown.set(self.shown.get() + count);
         (state, notice)
@@ -281,7 +292,7 @@ fn frames_of(binding: &Binding, format: Format) -> (Option<Bytes>, Option<Bytes>
     (frame, Some(codec::encode(&notice, format)))
 }
 
-fn state_frame(state: &State, binding: &Binding, format: Format) -> Bytes {
+pub(super) fn state_frame(state: &State, binding: &Binding, format: Format) -> Bytes {
     let versioned = binding.versioned.get();
     match &binding.spelling {
         Some(spelling) => encode_state(state, spelling, versioned, format),

@@ -33,8 +33,8 @@ impl Owner for Session {
 
     fn answer(&self, binding: &Rc<Binding>, purpose: Purpose, verdict: &Verdict) {
         match purpose {
-            Purpose::Bind { id, version } => {
-                self.answer_bind(binding, id.as_deref(), version.as_ref(), verdict);
+            Purpose::Bind { id, version, shows } => {
+                self.answer_bind(binding, id.as_deref(), version.as_ref(), shows, verdict);
             }
             // The request itself was answered well, so the client takes the URI for bound.
             Purpose::Autobind if !binding.live.get() => match verdict {

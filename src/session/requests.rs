@@ -10,11 +10,13 @@ use super::{MAX_STRIKES, Session};
 use crate::channel::{self, Denied};
 use crate::gate::Action;
 use crate::hub::Unbound;
+use crate::hub::items::Shows;
 use crate::hub::mail::Published;
 use crate::hub::mirror::{Binding, Owner, Purpose};
 use crate::protocol::codec::Malformed;
 use crate::protocol::{Close, ErrorCode, Message, Outgoing, Problem, Status};
 use crate::uri::Uri;
+use crate::view::items::Reading;
 use crate::view::{Content, End, Verdict};
 
 /// Messages over the rate, in a row, after which the socket is closed.
@@ -132,6 +134,16 @@ impl Session {
             let problem = Problem::new(ErrorCode::BadRequest, text);
             return self.refuse(message.id.as_deref(), &problem);
         }
+        let shows = match (message.items, message.state.unwrap_or(true)) {
+            (false, true) => Shows::State,
+            (true, true) => Shows::StateAndItems,
+            (true, false) => Shows::Items,
+            (false, false) => {
+                let text = "without the state there are only items: \"items\" must be true";
+                let problem = Problem::new(ErrorCode::BadRequest, text);
+                return self.refuse(message.id.as_deref(), &problem);
+            }
+        };
         let viewer = self.viewer();
         let paid = self.pay(Action::Bind, &viewer).and_then(|()| match viewer.credentials() {
             [] => Ok(()),
@@ -146,7 +158,7 @@ impl Session {
             Err(problem) => return self.refuse(message.id.as_deref(), &problem),
         };
         let id = message.id.clone();
-        let purpose = Purpose::Bind { id: message.id, version: message.version };
+        let purpose = Purpose::Bind { id: message.id, version: message.version, shows };
         let hub = &self.sessions.hub;
         if let Err(unbound) = hub.wait(&binding, self.client(), purpose) {
             if is_new {
@@ -179,6 +191,7 @@ impl Session {
         binding: &Rc<Binding>,
         id: Option<&RawValue>,
         version: Option<&Option<String>>,
+        shows: Shows,
         verdict: &Verdict,
     ) {
         match verdict {
@@ -186,17 +199,22 @@ impl Session {
                 let Some(known) = version else {
                     // Without a version the client fetches for itself, or has already.
                     let mut held = binding.held.borrow_mut();
-                    held.get_or_insert_with(|| Arc::clone(&state.version));
-                    drop(held);
+                    let held = held.get_or_insert_with(|| Arc::clone(&state.version));
+                    let is_held = **held == *state.version;
+                    let all = if is_held { binding.all_read() } else { Reading::NOTHING };
+                    binding.show(shows, binding.told().map_or(all, |told| told.reading));
                     return self.acknowledge(id);
                 };
                 binding.versioned.set(true);
-                let is_known = known.as_deref() == Some(&*state.version);
+                let is_known =
+                    known.as_deref() == Some(&*state.version) && binding.is_told_by_versions(shows);
                 if id.is_none() && !is_known {
                     // No answer will carry the state, so the first event does.
+                    binding.show(shows, Reading::NOTHING);
                     return;
                 }
                 binding.held.replace(Some(Arc::clone(&state.version)));
+                binding.show(shows, binding.all_read());
                 if id.is_none() {
                     return;
                 }

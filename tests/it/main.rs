@@ -35,6 +35,7 @@ mod http2;
 mod http2_floods;
 mod http2_strict;
 mod http_limits;
+mod items;
 mod limits;
 mod load;
 mod logout;
