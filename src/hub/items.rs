@@ -53,6 +53,9 @@ impl Binding {
     /// How far its client was told of members, and whether it is told of states, too.
     #[inline]
     pub fn told(&self) -> Option<Told> {
+        if !self.tells_items.get() {
+            return None;
+        }
         let told = self.told.take();
         let copy = told.as_deref().copied();
         self.told.set(told);
@@ -76,6 +79,7 @@ impl Binding {
     /// From now on the client is told this; it has been told that much of members.
     pub fn show(&self, shows: Shows, reading: Reading) {
         let state = shows == Shows::StateAndItems;
+        self.tells_items.set(shows != Shows::State);
         self.told.set((shows != Shows::State).then(|| Box::new(Told { reading, state })));
     }
 
@@ -91,7 +95,7 @@ impl Binding {
 
     pub(super) fn wants_items(&self) -> bool {
         let waits = || self.waiting.borrow().iter().any(|(_, purpose)| purpose.wants_items());
-        self.told().is_some() || waits()
+        self.tells_items.get() || waits()
     }
 
     pub(super) fn lacks_items(&self, mirror: &Mirror) -> bool {

@@ -77,6 +77,8 @@ pub struct Binding {
     vary: RefCell<Vary>,
     /// How far the client has been told of members, if it asked for that.
     pub(super) told: Cell<Option<Box<Told>>>,
+    /// Whether it did.
+    pub(super) tells_items: Cell<bool>,
     /// Fetched without any credential.
     pub(super) public: Cell<bool>,
 }
@@ -222,6 +224,7 @@ impl Binding {
             before: RefCell::new(None),
             moved: Cell::new(false),
             vary: RefCell::new(Vary::default()),
+            tells_items: Cell::new(false),
             told: Cell::new(None),
         })
     }
@@ -327,7 +330,8 @@ impl Binding {
         if due.is_empty() {
             return;
         }
-        let without_items = self.without_items(verdict);
+        let asks = due.iter().any(|(_, purpose)| purpose.wants_items());
+        let without_items = if asks { self.without_items(verdict) } else { None };
         let is_good = |purpose: &Purpose| without_items.is_none() || !purpose.wants_items();
         let mut outdated = false;
         if let Verdict::Live { state, .. } = verdict
@@ -352,6 +356,7 @@ impl Binding {
         if outdated && !shown {
             // A bind without a version does not bring up to date what was held before the move.
             self.held.replace(None);
+            self.read(Reading::NOTHING);
         }
     }
 }
