@@ -46,7 +46,7 @@ fn abridge(
     uri: &'static str,
     shows: impl Fn(&Seen, Value) -> Option<Value> + Send + 'static,
 ) {
-    api.on("GET /posts", move |seen, usual| {
+    api.on(&format!("GET {uri}"), move |seen, usual| {
         if seen.target != uri {
             return usual;
         }
