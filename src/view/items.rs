@@ -536,7 +536,7 @@ mod tests {
                     self.table.note(&written(id));
                 }
                 Step::Lose(id) => {
-                    self.write(id, true, true);
+                    self.write(id, false, true);
                     self.table.lose();
                 }
                 Step::Snap => {
@@ -625,6 +625,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_answer_of_before_a_member_left_says_nothing_of_the_one_that_came_back() {
+        let mut run = Run::new(false, 9);
+        let mut see = |run: &mut Run, write: bool| {
+            run.truth.members.clear();
+            if write {
+                run.write(1, true, true);
+            }
+            run.step(Step::Snap);
+            run.step(Step::Snap);
+            run.table.next().map(|job| (job, run.truth.detail(1)))
+        };
+        let (old, old_detail) = see(&mut run, true).unwrap();
+        assert!(see(&mut run, false).is_none());
+        let (new, new_detail) = see(&mut run, true).unwrap();
+        run.answer(new, new_detail.clone());
+        run.answer(old, old_detail);
+        run.clients[0].read(&run.table, usize::MAX);
+        assert_eq!(run.clients[0].holds[&1], new_detail);
     }
 
     fn events(log: &Log, mut reading: Reading) -> Vec<String> {

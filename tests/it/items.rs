@@ -165,11 +165,11 @@ fn each_client_is_told_of_what_it_sees_as_it_sees_it() {
     sockets.extend((0..4).map(|_| Socket::open_as(&pogo, "bob")));
     sockets.iter_mut().for_each(|socket| drop(socket.must(bind("/posts"))));
     pogo.write("PUT", "/posts/1", &json!({"id": 1, "private": true}));
-    pogo.write("PUT", "/posts/2", &json!({"id": 2}));
     let secret = json!({"id": 1, "private": true, "you": "Bearer alice"});
     for socket in &mut sockets[..4] {
         assert_eq!(socket.event(), item("create", "/posts", "/posts/1", secret.clone()));
     }
+    pogo.write("PUT", "/posts/2", &json!({"id": 2}));
     for (number, socket) in sockets.iter_mut().enumerate() {
         let you = if number < 4 { "Bearer alice" } else { "Bearer bob" };
         let data = json!({"id": 2, "you": you});
@@ -177,7 +177,8 @@ fn each_client_is_told_of_what_it_sees_as_it_sees_it() {
         assert!(number < 4 || !socket.texts.concat().contains("alice"));
     }
     assert_eq!(api.seen("GET /posts/1").len(), 1, "one for all that see the same");
-    assert_eq!(api.seen("GET /posts/2").len(), 2);
+    // Bob's collection may have been on its way, so that what it showed already was written then.
+    assert!((2..4).contains(&api.seen("GET /posts/2").len()));
     pogo.write("PATCH", "/posts/2", &json!({"private": true}));
     for socket in &mut sockets[4..] {
         assert_eq!(socket.event(), gone("/posts", "/posts/2"));
@@ -262,9 +263,14 @@ fn a_slow_client_is_told_the_last_of_each_member() {
     let mut other = Socket::open(&pogo);
     other.bind("/posts?n");
     let text = "x".repeat(200 << 10);
+    api.on("GET /posts/", move |_, usual| {
+        let usual = usual?;
+        let body = usual.body.replace("long", &text);
+        Some(Reply { body, ..usual })
+    });
     for n in 0..WRITES {
         let uri = format!("/posts/{}", n % 3);
-        pogo.write("PUT", &uri, &json!({"id": n % 3, "n": n, "text": text}));
+        pogo.write("PUT", &uri, &json!({"id": n % 3, "n": n, "text": "long"}));
         while !other.event()["data"].as_array().unwrap().contains(&json!(n)) {}
         api.wait_seen("GET /posts/", n as usize + 1);
     }
@@ -435,18 +441,16 @@ fn a_member_that_is_written_while_it_is_asked_for_is_asked_for_again() {
 /// The collection that still has it is of before the delete, and is asked for again.
 #[test]
 fn a_member_that_is_deleted_while_it_is_asked_for_is_told_of_once() {
-    let (api, pogo) = start(quick);
+    let (api, pogo) = start(|options| options.hub.min_interval = Duration::from_millis(300));
     api.put("/posts/1", post(1));
     let mut socket = Socket::open(&pogo);
     socket.must(bind("/posts"));
     api.hold_with("GET /posts/1", Reply::new(404, &json!({})));
     pogo.write("PUT", "/posts/1", &json!({"id": 1, "n": 1}));
     api.wait_held();
-    api.hold("GET /posts");
     delete(&pogo, "/posts/1");
-    api.wait_seen("GET /posts", 4);
-    // The member's answer comes while the collection's, which has it no more, is on the way.
     socket.assert_silent();
+    // The member's answer comes before the collection, which has it no more, is asked for again.
     api.release();
     assert_eq!(socket.event(), gone("/posts", "/posts/1"));
     socket.see_through(&pogo);
@@ -458,6 +462,9 @@ fn another_credential_begins_with_the_whole_state() {
     let (api, pogo) = start(quick);
     abridge(&api, "/posts", only_ids);
     api.put("/posts/1", post(1));
+    // The other's view is older than what this client is told before it changes over.
+    let mut bob = Socket::open_as(&pogo, "bob");
+    bob.must(bind("/posts"));
     let mut socket = Socket::open_as(&pogo, "alice");
     socket.must(json!({"event": "bind", "uri": "/posts", "items": true, "state": false}));
     let now = json!({"id": 1, "n": 1});
