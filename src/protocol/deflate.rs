@@ -28,7 +28,7 @@ pub struct Dialect {
     from: u32,
 }
 
-/// How hard is tried. Harder is twice the time for a twentieth of the bytes.
+/// How hard is tried. Harder is up to half as much time again, for a thirtieth of the bytes.
 const LEVEL: Compression = Compression::new(4);
 /// What the end of a flushed block is, and a message goes without (RFC 7692 §7.2.1).
 pub const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
@@ -101,7 +101,7 @@ fn head_of(frame: &[u8]) -> usize {
 }
 
 thread_local! {
-    /// One for each window, made when it is first needed. A compressor takes a quarter of a
+    /// One for each window, made when it is first needed. A compressor takes a third of a
     /// megabyte, so that a worker's sockets share it: nothing of a message stays in it.
     static COMPRESSORS: RefCell<[Option<Compress>; 2]> = const { RefCell::new([None, None]) };
 }
