@@ -21,12 +21,15 @@ pub enum Window {
 
 /// What one socket speaks: a format, and from which size its messages are compressed, if they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Dialect {
-    /// The format in the lower bits, and above them which window; all 0 is JSON, never compressed.
-    /// In one number, so that a delivery to who speaks that asks one question.
-    code: u8,
-    from: u32,
-}
+pub struct Dialect(
+    /// The format in 2 bits, above them the window in 2, and above those the size; all 0 is JSON,
+    /// never compressed. In one number, so that a delivery to who speaks that asks one question,
+    /// and a socket that does is no larger for it.
+    u32,
+);
+
+/// Where the size begins. The largest that there is room for is one byte less than 256 MiB.
+const FROM: u32 = 4;
 
 /// How hard is tried. Harder is up to half as much time again, for a thirtieth of the bytes.
 const LEVEL: Compression = Compression::new(4);
@@ -48,37 +51,38 @@ impl Window {
 impl Dialect {
     /// Compresses nothing.
     pub const fn plain(format: Format) -> Self {
-        Self { code: format as u8, from: 0 }
+        Self(format as u32)
     }
 
     /// Compresses what is as large as `from`, in bytes, or larger.
     pub fn deflating(format: Format, window: Window, from: usize) -> Self {
-        let code = format as u8 | (window as u8 + 1) << 2;
-        Self { code, from: u32::try_from(from).unwrap_or(u32::MAX) }
+        let from = u32::try_from(from).unwrap_or(u32::MAX).min(u32::MAX >> FROM);
+        Self(format as u32 | (window as u32 + 1) << 2 | from << FROM)
     }
 
     pub const fn format(self) -> Format {
-        Format::ALL[(self.code & 3) as usize]
+        Format::ALL[(self.0 & 3) as usize]
     }
 
     /// Whether messages may be compressed, in either direction.
     pub const fn deflates(self) -> bool {
-        self.code > 3
+        self.0 > 3
     }
 
     #[inline]
     pub(super) const fn is_plain_json(self) -> bool {
-        self.code == 0
+        self.0 == 0
     }
 
     /// The window that a message of such a frame is compressed for.
     pub(super) fn window_for(self, frame: &[u8]) -> Option<Window> {
-        let window = match self.code >> 2 {
+        let window = match self.0 >> 2 & 3 {
             0 => return None,
             1 => Window::Small,
             _ => Window::Full,
         };
-        let is_large = frame.len().saturating_sub(head_of(frame)) >= self.from as usize;
+        let from = (self.0 >> FROM) as usize;
+        let is_large = frame.len().saturating_sub(head_of(frame)) >= from;
         is_large.then_some(window)
     }
 
@@ -163,7 +167,9 @@ mod tests {
             }
         }
         assert_eq!(Dialect::default(), Dialect::plain(Format::Json));
-        assert!(std::mem::size_of::<Dialect>() <= 8);
+        let never = Dialect::deflating(Format::Json, Window::Full, usize::MAX);
+        assert_eq!(never.window_for(&text(&[b' '; 100_000])), None);
+        assert_eq!(std::mem::size_of::<Dialect>(), 4);
     }
 
     #[test]
