@@ -246,6 +246,8 @@ mod tests {
         ("websocket.path", "\"/ws\"", true),
         ("websocket.formats", "[\"json\"]", true),
         ("websocket.allowed_origins", "[\"https://b.example\"]", true),
+        ("websocket.compression", "true", true),
+        ("websocket.compress_from", "99", true),
         ("websocket.message_bytes", "99", true),
         ("websocket.bindings", "99", true),
         ("websocket.channels", "99", true),
