@@ -41,6 +41,7 @@ mod logout;
 mod messages;
 mod metrics;
 mod model;
+mod poll;
 mod pool;
 mod quickstart;
 mod rates;
