@@ -176,6 +176,11 @@ impl Default for Routes {
 }
 
 impl Route<'_> {
+    /// What the pattern took from the path.
+    pub fn parameters(&self) -> &[(String, String)] {
+        &self.params
+    }
+
     pub fn affects(&self) -> Vec<String> {
         self.rule.affects.iter().map(|template| self.fill(template)).collect()
     }

@@ -189,8 +189,7 @@ fn with_polls(answer: impl Fn(Reply) -> Reply + Send + 'static) -> (Api, Pogo, S
 
 #[test]
 fn a_poll_says_in_which_groups_its_view_is_from_now_on() {
-    let (api, mut pogo, mut socket) =
-        with_polls(|reply| reply.with("Cache-Groups", "\"second\""));
+    let (api, mut pogo, mut socket) = with_polls(|reply| reply.with("Cache-Groups", "\"second\""));
     let operator = Operator::of(&pogo);
     // No poll is to find the change before the group does.
     pogo.reload(|options| options.routes.clear());
@@ -204,7 +203,8 @@ fn a_poll_says_in_which_groups_its_view_is_from_now_on() {
 }
 
 #[test]
-fn an_answer_that_nothing_changed_may_say_in_which_groups_it_is_and_if_it_says_nothing_those_stay() {
+fn an_answer_that_nothing_changed_may_say_in_which_groups_it_is_and_if_it_says_nothing_those_stay()
+{
     for (named, group) in [(Some("\"second\""), "second"), (None, "first")] {
         let (api, pogo) = crate::harness::start(|options| {
             Operator::admit(options);
