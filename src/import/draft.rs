@@ -31,7 +31,7 @@ impl Draft {
         draft.say("URI\" what it does to a path.");
         draft.gap();
         let base = draft.upstream(&api.servers);
-        draft.credentials(api);
+        draft.credentials(api, &base.prefix);
         draft.routes(api, &base);
         draft.rest();
         draft
@@ -100,7 +100,7 @@ impl Draft {
         Server { origin: first.origin.clone(), ..first }
     }
 
-    fn credentials(&mut self, api: &Api) {
+    fn credentials(&mut self, api: &Api, prefix: &str) {
         let mut schemes: Vec<&Scheme> = Vec::new();
         let named =
             api.used.iter().filter_map(|name| api.schemes.iter().find(|it| it.name == *name));
@@ -132,7 +132,7 @@ impl Draft {
             self.line("[auth]");
             self.line(&format!("header = {}", quoted(header.as_str())));
             self.line(&format!("scheme = {}", quoted(word)));
-            self.checks(api, &schemes);
+            self.checks(api, &schemes, prefix);
             self.gap();
         }
         self.viewers(api, &headers);
@@ -169,19 +169,18 @@ impl Draft {
     }
 
     /// Proposals for who checks a token, within `[auth]`.
-    fn checks(&mut self, api: &Api, schemes: &[&Scheme]) {
+    fn checks(&mut self, api: &Api, schemes: &[&Scheme], prefix: &str) {
         let mut jwt = None;
         for scheme in schemes {
             match &scheme.place {
                 Place::Authorization { token: Token::OpenId(url), .. } => {
-                    jwt = Some(format!("jwks_uri of {url}"));
+                    jwt = Some(format!("the jwks_uri of {url}"));
                 }
                 Place::Authorization { token: Token::OAuth, .. } if jwt.is_none() => {
-                    jwt =
-                        Some("if its access tokens are JWTs: where the issuer has its keys".into());
+                    jwt = Some("where it has them, if its access tokens are JWTs".into());
                 }
                 Place::Authorization { token: Token::Jwt, .. } if jwt.is_none() => {
-                    jwt = Some("where the issuer has its keys".into());
+                    jwt = Some("where it has them".into());
                 }
                 _ => {}
             }
@@ -193,11 +192,12 @@ impl Draft {
             let last = it.template.rsplit('/').next().unwrap_or_default();
             it.has("GET") && ["me", "user", "whoami", "userinfo"].contains(&last)
         };
-        let own = api.resources.iter().find(me).map(|it| it.template.as_str());
-        self.line(&format!("#verify = {}", quoted(&plain(own.unwrap_or("/me")))));
+        let own = api.resources.iter().find(me);
+        let own = own.map_or_else(|| "/me".to_owned(), |it| format!("{prefix}{}", it.template));
+        self.line(&format!("#verify = {}", quoted(&plain(&own))));
         if let Some(from) = jwt {
             self.line("#[auth.jwt]");
-            self.say(&from);
+            self.say(&format!("The issuer's keys: {from}"));
             self.line("#jwks_url = \"https://id.example/.well-known/jwks.json\"");
         }
     }
@@ -214,7 +214,7 @@ impl Draft {
             self.ask("Requests may have these headers. One that tells viewers apart, and that the API does not");
             self.say("  name in Vary, belongs into views.credential_headers:");
             for (name, count) in &api.headers {
-                self.say(&format!("  {name} (on {count} paths)"));
+                self.say(&format!("  {name} (paths: {count})"));
             }
         }
         if !headers.is_empty() || !api.headers.is_empty() {
@@ -244,7 +244,7 @@ impl Draft {
         self.say(&format!("{methods} {}{summary}", resource.template));
         match member.filter(|_| resource.has("GET")) {
             Some(member) => self.say(&format!("A collection; {member} is one of its members.")),
-            None if resource.has("GET") && resource.has("POST") => {
+            None if resource.has("GET") && resource.has("POST") && !is_member(resource) => {
                 self.say("A collection, if a POST adds to it.");
             }
             None => {}
@@ -332,6 +332,10 @@ fn members(api: &Api) -> HashMap<&str, &str> {
     let ends = templates.filter_map(|it| Some((&it[..split(it)?], &it[split(it)? + 1..], it)));
     let member = |last: &str| last.starts_with('{') && last.trim_end_matches('/').ends_with('}');
     ends.filter(|(_, last, _)| member(last)).map(|(folder, _, it)| (folder, it)).collect()
+}
+
+fn is_member(resource: &Resource) -> bool {
+    resource.template.trim_end_matches('/').ends_with('}')
 }
 
 /// One line for a comment, not endless, without what a terminal would obey.

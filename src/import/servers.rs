@@ -25,6 +25,10 @@ pub(super) fn read(value: Option<&Value>) -> Vec<Server> {
 pub(super) fn of_swagger(root: &Value) -> Vec<Server> {
     let base = text_of(root.get("basePath")).unwrap_or_default();
     let Some(host) = text_of(root.get("host")) else { return vec![of(&base)] };
+    if host.contains(['/', '@', '?', '#']) {
+        let trouble = Some("a host has a name, and a port at most".to_owned());
+        return vec![Server { url: "host".into(), trouble, ..of(&base) }];
+    }
     let mut schemes: Vec<String> =
         items(root.get("schemes")).filter_map(|it| text_of(Some(it))).collect();
     if schemes.is_empty() {
