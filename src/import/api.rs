@@ -167,10 +167,11 @@ impl Api {
         let Some(name) = text_of(parameter.get("name")) else { return };
         match parameter.get("in").and_then(Value::as_str) {
             // Of GitHub's description.
-            Some("path") if parameter.get("x-multi-segment") == Some(&Value::Bool(true)) => {
-                if !resource.long.contains(&name) {
-                    resource.long.push(name);
-                }
+            Some("path")
+                if parameter.get("x-multi-segment") == Some(&Value::Bool(true))
+                    && !resource.long.contains(&name) =>
+            {
+                resource.long.push(name);
             }
             Some("header") if seen.insert(name.to_ascii_lowercase()) => {
                 *self.headers.entry(name).or_default() += 1;

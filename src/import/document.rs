@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// A YAML alias repeats what it names, so a short text can be a large tree.
 const MOST_NODES: usize = 2_000_000;
-const MOST_ALIASED: usize = 500_000;
+const MOST_ALIASED: usize = 100_000;
 /// References that lead to references; more are a circle.
 const MOST_HOPS: usize = 16;
 

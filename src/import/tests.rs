@@ -207,7 +207,7 @@ fn description() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     /// Whatever a description says, what is written loads, and no path is dropped silently.
     #[test]
