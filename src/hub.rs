@@ -326,13 +326,10 @@ impl Hub {
         for delivery in mail.deliveries {
             let mirror = self.mirrors.borrow().get(&delivery.key).cloned();
             let Some(mirror) = mirror else { continue };
-            let has_items = delivery.items.is_some();
             for binding in mirror.apply(delivery.covers, &delivery.verdict, delivery.items) {
                 self.rehome(&binding);
             }
-            if has_items {
-                self.forget_items(&mirror);
-            }
+            self.forget_items(&mirror);
         }
         mail.published.into_iter().for_each(|published| tell(News::Published(published)));
         mail.lost.into_iter().for_each(|(channel, count)| tell(News::Lost { channel, count }));
@@ -394,6 +391,7 @@ impl Hub {
             min_interval: route.rule.min_interval.unwrap_or(options.min_interval),
             stale_after: options.stale_after,
             recheck: options.recheck.filter(|_| authorised),
+            poll: route.rule.poll,
             spread: key.spread(),
             notify: route.rule.push == Push::Notify,
             single_use: key.audience.is_single_use(),

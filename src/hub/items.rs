@@ -290,7 +290,7 @@ impl Hub {
         let client = view.client.borrow().clone();
         let sent = fetch::Sent { key, client: &client, trace: None };
         let via = settings.via.as_ref();
-        fetch::fetch(&settings.upstream, via, sent, None, &settings.options).await
+        fetch::fetch(&settings.upstream, via, sent, None, &settings.options).await.answer
     }
 
     /// Whose eyes a member is seen with; `None` if it cannot be seen with those of the collection.

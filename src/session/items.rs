@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::outbox::state_frame;
 use crate::hub::items as hub;
 use crate::hub::mirror::Binding;
+use crate::protocol::deflate::Dialect;
 use crate::protocol::{Format, Outgoing, codec};
 use crate::view::items::{Event, Log, Next, Reading, Told, What};
 
@@ -18,7 +19,7 @@ use crate::view::items::{Event, Log, Next, Reading, Told, What};
 pub(super) fn frames_of(
     binding: &Binding,
     so_far: hub::Told,
-    format: Format,
+    dialect: Dialect,
 ) -> (Option<Bytes>, Option<Bytes>, bool) {
     let latest = binding.latest().filter(|_| binding.live.get());
     let (Some((state, stale)), Some(log)) = (latest, binding.log()) else {
@@ -36,13 +37,13 @@ pub(super) fn frames_of(
         Next::Everything => (None, Reading::whole(stamp)),
         Next::Nothing => (None, reading.completed(stamp)),
         Next::Event(_) if is_whole => (None, reading),
-        Next::Event(told) => (Some(item_frame(&told, &log, binding, format)), told.reading),
+        Next::Event(told) => (Some(item_frame(&told, &log, binding, dialect)), told.reading),
     };
     binding.read(read);
     if is_whole || read.seen == stamp {
         binding.held.replace(Some(Arc::clone(&state.version)));
     }
-    let frame = if is_whole { Some(state_frame(&state, binding, format)) } else { frame };
+    let frame = if is_whole { Some(state_frame(&state, binding, dialect)) } else { frame };
     let event = match (binding.told_stale.replace(stale), stale) {
         (false, true) => Some("stale"),
         (true, false) if !is_whole => Some("fresh"),
@@ -50,21 +51,24 @@ pub(super) fn frames_of(
     };
     let notice = event.map(|event| {
         let uri = Some(binding.name());
-        codec::encode(&Outgoing { event: Some(event), uri, ..Outgoing::default() }, format)
+        codec::encode(
+            &Outgoing { event: Some(event), uri, ..Outgoing::default() },
+            dialect.format(),
+        )
     });
     (frame, notice, read.seen != stamp)
 }
 
 /// The frame of one event: shared by all that know the collection by the same name, unless only
 /// this client is up to date with it.
-fn item_frame(told: &Told<'_>, log: &Log, binding: &Binding, format: Format) -> Bytes {
+fn item_frame(told: &Told<'_>, log: &Log, binding: &Binding, dialect: Dialect) -> Bytes {
     let version = log.version.as_deref().filter(|_| told.is_last && binding.versioned.get());
-    let encode = || encode_item(told.event, told.is_new, binding.name(), version, format);
+    let encode = || encode_item(told.event, told.is_new, binding.name(), version, dialect.format());
     let kind = usize::from(!told.is_new);
     match (&binding.spelling, version) {
-        (None, None) => told.event.frames[kind].get(format, encode),
-        (None, Some(_)) if told.is_newest => log.last.0[kind].get(format, encode),
-        _ => encode(),
+        (None, None) => told.event.frames[kind].get(dialect, encode),
+        (None, Some(_)) if told.is_newest => log.last.0[kind].get(dialect, encode),
+        _ => dialect.pack(encode()),
     }
 }
 

@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes};
 
 use super::items;
 use crate::hub::mirror::Binding;
+use crate::protocol::deflate::Dialect;
 use crate::protocol::{Format, Outgoing, codec};
 use crate::transport::Transport;
 use crate::view::{Content, State};
@@ -26,7 +27,7 @@ const MAX_CHANNEL_EVENTS: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Outbox {
-    pub(super) format: Format,
+    pub(super) dialect: Dialect,
     queue: RefCell<VecDeque<Queued>>,
     bytes: Cell<usize>,
     channel_events: Cell<usize>,
@@ -80,8 +81,12 @@ struct Queued {
 }
 
 impl Outbox {
-    pub(super) fn new(format: Format) -> Self {
-        Self { format, ..Self::default() }
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self { dialect, ..Self::default() }
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.dialect.format()
     }
 
     pub(super) fn push(&self, frame: Bytes) {
@@ -245,9 +250,9 @@ impl Outbox {
     /// given its next frame, and is ready again as long as there are more.
     fn show(&self, binding: &Rc<Binding>) -> (Option<Bytes>, Option<Bytes>) {
         let (state, notice) = match binding.told() {
-            None => frames_of(binding, self.format),
+            None => frames_of(binding, self.dialect),
             Some(told) => {
-                let (frame, notice, has_more) = items::frames_of(binding, told, self.format);
+                let (frame, notice, has_more) = items::frames_of(binding, told, self.dialect);
                 if has_more {
                     self.mark_ready(binding);
                 }
@@ -267,21 +272,21 @@ impl Outbox {
                 count: Some(count),
                 ..Outgoing::default()
             };
-            self.push(codec::encode(&message, self.format));
+            self.push(codec::encode(&message, self.format()));
         }
     }
 }
 
 /// What brings the client from what it holds to the latest, and what it has to know of that; nothing
 /// when it is there.
-fn frames_of(binding: &Binding, format: Format) -> (Option<Bytes>, Option<Bytes>) {
+fn frames_of(binding: &Binding, dialect: Dialect) -> (Option<Bytes>, Option<Bytes>) {
     let Some((state, stale)) = binding.latest().filter(|_| binding.live.get()) else {
         return (None, None);
     };
     let is_new = binding.held.borrow().as_deref() != Some(&*state.version);
     let frame = is_new.then(|| {
         binding.held.replace(Some(Arc::clone(&state.version)));
-        state_frame(&state, binding, format)
+        state_frame(&state, binding, dialect)
     });
     let event = match (binding.told_stale.replace(stale), stale) {
         (false, true) => "stale",
@@ -289,15 +294,15 @@ fn frames_of(binding: &Binding, format: Format) -> (Option<Bytes>, Option<Bytes>
         _ => return (frame, None),
     };
     let notice = Outgoing { event: Some(event), uri: Some(binding.name()), ..Outgoing::default() };
-    (frame, Some(codec::encode(&notice, format)))
+    (frame, Some(codec::encode(&notice, dialect.format())))
 }
 
-pub(super) fn state_frame(state: &State, binding: &Binding, format: Format) -> Bytes {
-    let versioned = binding.versioned.get();
+pub(super) fn state_frame(state: &State, binding: &Binding, dialect: Dialect) -> Bytes {
+    let (versioned, format) = (binding.versioned.get(), dialect.format());
     match &binding.spelling {
-        Some(spelling) => encode_state(state, spelling, versioned, format),
+        Some(spelling) => dialect.pack(encode_state(state, spelling, versioned, format)),
         None => state.frames[usize::from(versioned)]
-            .get(format, || encode_state(state, binding.uri.as_str(), versioned, format)),
+            .get(dialect, || encode_state(state, binding.uri.as_str(), versioned, format)),
     }
 }
 

@@ -630,7 +630,7 @@ mod tests {
     #[test]
     fn an_answer_of_before_a_member_left_says_nothing_of_the_one_that_came_back() {
         let mut run = Run::new(false, 9);
-        let mut see = |run: &mut Run, write: bool| {
+        let see = |run: &mut Run, write: bool| {
             run.truth.members.clear();
             if write {
                 run.write(1, true, true);
