@@ -263,10 +263,7 @@ pub(super) fn rule(route: sections::Route) -> route::Rule {
             at: route.items,
             id: route.item_id,
             uri: route.item_uri,
-            data: match route.item_data {
-                sections::ItemData::Fetched => route::ItemData::Fetched,
-                sections::ItemData::Embedded => route::ItemData::Embedded,
-            },
+            data: route.item_data,
         },
     }
 }

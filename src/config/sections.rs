@@ -340,22 +340,14 @@ pub struct Route {
     pub settle: Vec<Interval>,
     #[serde(default)]
     pub rate: Option<Rate>,
-    #[serde(default = "items")]
+    #[serde(default = "crate::route::Items::places")]
     pub items: Vec<String>,
-    #[serde(default = "item_id")]
+    #[serde(default = "crate::route::Items::key")]
     pub item_id: String,
     #[serde(default)]
     pub item_uri: Option<String>,
     #[serde(default)]
-    pub item_data: ItemData,
-}
-
-fn items() -> Vec<String> {
-    crate::route::Items::default().at
-}
-
-fn item_id() -> String {
-    crate::route::Items::default().id
+    pub item_data: crate::route::ItemData,
 }
 
 fn yes() -> bool {
@@ -377,14 +369,6 @@ pub enum Push {
     State,
     Notify,
     Response,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ItemData {
-    #[default]
-    Fetched,
-    Embedded,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -148,7 +148,7 @@ impl HomeView {
     }
 
     fn next_item(&self) -> Option<Job> {
-        if self.is_empty() { None } else { self.items.borrow_mut().as_mut()?.next() }
+        if self.is_empty() { None } else { self.items.borrow_mut().as_mut()?.next_job() }
     }
 
     fn needs(&self, job: &Job) -> bool {

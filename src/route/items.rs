@@ -1,5 +1,7 @@
 //! How the members of a collection are found in its JSON, and what they are shown as.
 
+use serde::{Deserialize, Serialize};
+
 /// Of one route, for bindings that ask for `items`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Items {
@@ -13,7 +15,8 @@ pub struct Items {
 }
 
 /// What a member is shown as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ItemData {
     /// What a GET of its own URI answers.
     #[default]
@@ -24,11 +27,18 @@ pub enum ItemData {
 
 impl Default for Items {
     fn default() -> Self {
-        Self {
-            at: ["", "/items", "/data", "/results"].map(str::to_owned).to_vec(),
-            id: "/id".into(),
-            uri: None,
-            data: ItemData::default(),
-        }
+        Self { at: Self::places(), id: Self::key(), uri: None, data: ItemData::default() }
+    }
+}
+
+impl Items {
+    /// Where the members are, if nothing is said.
+    pub fn places() -> Vec<String> {
+        ["", "/items", "/data", "/results"].map(str::to_owned).to_vec()
+    }
+
+    /// What a member is called, if nothing is said.
+    pub fn key() -> String {
+        "/id".into()
     }
 }

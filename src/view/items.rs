@@ -209,13 +209,13 @@ impl Table {
         }
     }
 
-    fn tell(&mut self, item: Uri, what: What) {
-        let Some(Member { since, first, .. }) = self.members.get(&item) else { return };
+    fn tell(&mut self, item: &Uri, what: What) {
+        let Some(Member { since, first, .. }) = self.members.get(item) else { return };
         let (since, limit) = ([*since, *first], self.limit);
         let log = self.edit();
         log.push(since, item.clone(), what, limit);
         let stamp = log.stamp;
-        if let Some(member) = self.members.get_mut(&item) {
+        if let Some(member) = self.members.get_mut(item) {
             member.since.told = member.since.told.min(stamp);
             member.first.told = member.first.told.min(stamp);
         }
@@ -232,7 +232,7 @@ impl Table {
         let Some(member) = self.members.get(uri) else { return };
         let json = text(self.state.as_deref(), &member.place);
         if let Some(json) = json.and_then(|json| serde_json::from_str(json).ok()) {
-            self.tell(uri.clone(), What::Shown(Data(json)));
+            self.tell(uri, What::Shown(Data(json)));
         }
     }
 
@@ -302,7 +302,7 @@ impl Table {
     }
 
     /// The next member to ask for.
-    pub fn next(&mut self) -> Option<Job> {
+    pub fn next_job(&mut self) -> Option<Job> {
         loop {
             let item = self.waiting.pop_front()?;
             if let Some(member) = self.members.get_mut(&item)
@@ -340,7 +340,7 @@ impl Table {
         let told = self.log.of(&job.item);
         let is_told = what != What::Unseen && told.is_some_and(|told| told.what == what);
         if differs || !is_told {
-            self.tell(job.item, what);
+            self.tell(&job.item, what);
         }
     }
 
@@ -470,7 +470,7 @@ mod tests {
             .collect()
     }
 
-    #[derive(Debug, Clone)]
+    #[derive(Debug, Clone, Copy)]
     enum Step {
         Write {
             id: u8,
@@ -545,7 +545,7 @@ mod tests {
                     self.snap = self.truth.clone();
                 }
                 Step::Ask => {
-                    if let Some(job) = self.table.next() {
+                    if let Some(job) = self.table.next_job() {
                         let twice = self.asked.iter().any(|(other, _)| {
                             other.item == job.item && other.entered == job.entered
                         });
@@ -637,7 +637,7 @@ mod tests {
             }
             run.step(Step::Snap);
             run.step(Step::Snap);
-            run.table.next().map(|job| (job, run.truth.detail(1)))
+            run.table.next_job().map(|job| (job, run.truth.detail(1)))
         };
         let (old, old_detail) = see(&mut run, true).unwrap();
         assert!(see(&mut run, false).is_none());
@@ -734,7 +734,7 @@ mod tests {
         let start = Reading::whole(table.log().stamp());
         assert_eq!((table.waiting(), events(table.log(), start).len()), (MAX_WAITING, 0));
         take(&mut table, &state(2 * MAX_WAITING), false);
-        assert_eq!((table.waiting(), table.next().is_none()), (0, true));
+        assert_eq!((table.waiting(), table.next_job().is_none()), (0, true));
         assert_eq!(events(table.log(), start), ["everything"]);
     }
 }
