@@ -302,6 +302,7 @@ mod tests {
         ("route.affects_only", "[\"/a\"]", true),
         ("route.update_method", "\"PATCH\"", true),
         ("route.min_interval", "\"9s\"", true),
+        ("route.poll", "\"9s\"", true),
         ("route.settle", "[\"9s\"]", true),
         ("route.rate", "\"9/s\"", true),
         ("channel.pattern", "\"other\"", true),

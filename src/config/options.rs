@@ -256,6 +256,7 @@ pub(super) fn rule(route: sections::Route) -> route::Rule {
             sections::UpdateMethod::Patch => http::Method::PATCH,
         },
         min_interval: duration(route.min_interval),
+        poll: duration(route.poll),
         settle: route.settle.into_iter().map(|delay| delay.0).collect(),
         rate: route.rate,
     }

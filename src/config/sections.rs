@@ -335,6 +335,8 @@ pub struct Route {
     #[serde(default)]
     pub min_interval: Option<Interval>,
     #[serde(default)]
+    pub poll: Option<Interval>,
+    #[serde(default)]
     pub settle: Vec<Interval>,
     #[serde(default)]
     pub rate: Option<Rate>,

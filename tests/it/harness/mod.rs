@@ -5,6 +5,7 @@
 
 mod api;
 mod deflating;
+mod folder;
 mod format;
 pub mod frames;
 mod http2;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 pub use api::{Api, Reply, Seen};
 pub use deflating::{Deflating, deflated};
+pub use folder::Folder;
 pub use format::{in_every_format, in_plain_json};
 pub use http2::Http2;
 pub use operator::Operator;
