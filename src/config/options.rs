@@ -63,6 +63,7 @@ fn upstream(config: &Config, document: &Document) -> Result<upstream::Options, F
         response_timeout: config.timeouts.upstream_response.0,
         idle_timeout: config.timeouts.upstream_idle.0,
         connections: config.limits.upstream_connections,
+        slow_client: config.timeouts.slow_client.0,
         header_bytes: config.limits.header_bytes.0,
         // The upstream is trusted further than a client.
         headers: config.limits.headers.max(256),
@@ -74,6 +75,8 @@ fn session(websocket: &sections::WebSocket) -> session::Options {
     session::Options {
         path: websocket.path.0.clone(),
         formats: websocket.formats.iter().copied().map(format).collect(),
+        compression: websocket.compression,
+        compress_from: websocket.compress_from.0,
         message_bytes: websocket.message_bytes.0,
         bindings: websocket.bindings,
         channels: websocket.channels,

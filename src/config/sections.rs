@@ -68,6 +68,7 @@ impl Default for Config {
 pub struct Timeouts {
     pub header_read: Interval,
     pub request_idle: Interval,
+    pub slow_client: Interval,
     pub upstream_connect: Interval,
     pub upstream_response: Interval,
     pub upstream_idle: Interval,
@@ -79,6 +80,7 @@ impl Default for Timeouts {
         Self {
             header_read: Interval::seconds(30),
             request_idle: Interval::seconds(30),
+            slow_client: Interval::seconds(3),
             upstream_connect: Interval::seconds(5),
             upstream_response: Interval::seconds(60),
             upstream_idle: Interval::seconds(4),
@@ -119,6 +121,8 @@ pub struct WebSocket {
     pub path: Path,
     pub formats: Vec<Format>,
     pub allowed_origins: Vec<Origin>,
+    pub compression: bool,
+    pub compress_from: Size,
     pub message_bytes: Size,
     pub bindings: usize,
     pub channels: usize,
@@ -140,6 +144,8 @@ impl Default for WebSocket {
                 Format::MsgPackCompact,
             ],
             allowed_origins: Vec::new(),
+            compression: false,
+            compress_from: Size::kib(1),
             message_bytes: Size::kib(64),
             bindings: 1000,
             channels: 100,

@@ -17,6 +17,7 @@ mod bind;
 mod bounds;
 mod channels;
 mod closing;
+mod deflate;
 mod deploy;
 mod descriptors;
 mod differential;
