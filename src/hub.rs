@@ -6,13 +6,16 @@
 
 mod drive;
 pub mod fetch;
+mod history;
 mod home;
 pub mod items;
 pub mod mail;
 pub mod mirror;
 mod node;
 mod published;
+mod purpose;
 mod settings;
+mod terms;
 pub mod written;
 
 use std::cell::{Cell, RefCell};
@@ -50,6 +53,8 @@ pub struct Options {
     pub stale_after: Duration,
     /// Longest time without a fetch of a view with credentials.
     pub recheck: Option<Duration>,
+    /// Earlier states that a view remembers while a member wants patches.
+    pub history: usize,
     /// Fields that carry credentials besides `Authorization` and `Cookie`.
     pub credential_headers: Vec<HeaderName>,
     /// Largest state, in bytes.
@@ -65,6 +70,7 @@ impl Default for Options {
             refetch_concurrency: 32,
             stale_after: Duration::from_secs(30),
             recheck: None,
+            history: 4,
             credential_headers: Vec::new(),
             body_bytes: 4 << 20,
             fetch_timeout: Duration::from_secs(60),
@@ -251,6 +257,9 @@ impl Hub {
         let mirror =
             mirrors.entry(key).or_insert_with_key(|key| Rc::new(Mirror::new(Arc::clone(key))));
         mirror.add(binding);
+        if binding.takes_patches() {
+            mirror.follow(self.options().history);
+        }
         self.metrics().bindings.add(1);
         Rc::clone(mirror)
     }
@@ -265,15 +274,8 @@ impl Hub {
         let ticket = self.next_ticket();
         binding.wait_again(ticket);
         mirror.await_with(binding);
-        self.take_seat(&mirror, ticket, client, binding.wants_items())
-            .then_some(())
-            .ok_or(Unbound::Overloaded)
-    }
-
-    fn take_seat(&self, mirror: &Mirror, ticket: u64, client: ClientAddress, items: bool) -> bool {
-        let (key, worker) = (Arc::clone(&mirror.key), self.worker);
-        let take = Seat::Take { key, worker, ticket, client, items };
-        self.mail[mirror.key.home(self.mail.len())].take_seat(take)
+        let taken = self.take_seat(&mirror, ticket, client, binding.wants_items());
+        if taken { Ok(()) } else { Err(Unbound::Overloaded) }
     }
 
     fn next_ticket(&self) -> u64 {
@@ -302,9 +304,7 @@ impl Hub {
         if mail.begin_again {
             self.begin_again(now);
         }
-        if mail.everything_changed.is_some() {
-            self.home.all().iter().for_each(|view| view.lose_items());
-        }
+        self.lose_items(mail.everything_changed.is_some());
         let everything = mail.everything_changed.map(Change::of_everything).map(Arc::new);
         for change in mail.changes.iter().chain(&everything) {
             self.home.remember(change, now);

@@ -16,6 +16,7 @@ pub mod handshake;
 #[doc(hidden)] // Public for the fuzzers alone.
 pub mod inflate;
 mod items;
+mod lifetime;
 mod options;
 pub mod orders;
 mod outbox;
@@ -78,6 +79,8 @@ pub(crate) struct Session {
     judging: Cell<usize>,
     /// Sorted by URI.
     bindings: RefCell<Vec<Rc<Binding>>>,
+    /// Bindings may be among them that end by themselves.
+    has_ends: Cell<bool>,
     channels: RefCell<Vec<Arc<str>>>,
     calls: Calls,
     /// Malformed messages since the last good one.
@@ -265,6 +268,11 @@ impl Session {
         self.wake();
     }
 
+    /// Whether this side closes because it cannot make sense of what came.
+    fn fails(&self) -> bool {
+        matches!(self.parted.get(), Some((1002 | 1003 | 1007 | 1009, true)))
+    }
+
     /// Takes no more requests, and closes when those that were taken are answered.
     pub(crate) fn leave(&self, retry_after: u64) {
         self.leaving.set(Some(retry_after));
@@ -321,6 +329,12 @@ impl Session {
         }
         if self.outbox.blocked.get() || self.over.get() {
             self.wake();
+        } else if self.fails() {
+            // Its close frame may be one that cannot be read, and so be waited for in vain: that this
+            // side is done tells it to end the connection (RFC 6455 §7.1.7).
+            if let Some(connection) = self.connection.borrow_mut().as_mut() {
+                connection.stream.finish();
+            }
         } else if !self.frames.borrow().is_idle() {
             // Messages that were held back while the outbox was full.
             self.receive();
@@ -340,7 +354,8 @@ impl Session {
         };
         let lifetime = options.max_lifetime.map(|life| self.born + life);
         let grace = self.must_authenticate().then_some(self.born + AUTH_GRACE);
-        [lifetime, grace, self.expires.get()].into_iter().flatten().fold(silence, Instant::min)
+        let ends = [lifetime, grace, self.expires.get(), self.first_end()];
+        ends.into_iter().flatten().fold(silence, Instant::min)
     }
 
     /// Does what is due at `now`.
@@ -359,6 +374,7 @@ impl Session {
         if self.expires.get().is_some_and(|at| at <= now) {
             self.expire();
         }
+        self.end_what_is_over(now);
         let is_judged = self.paused.get() || self.judging.get() > 0;
         if self.must_authenticate() && self.born + AUTH_GRACE <= now && !is_judged {
             return self.close(&Close::Unauthorized("authenticate first"));

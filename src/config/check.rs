@@ -1,6 +1,8 @@
 //! What no single value can say: contradictions between options, and values that would start a
 //! server which cannot work. Each refusal names the key and says why.
 
+mod items;
+
 use crate::units::{Interval, Size};
 
 use super::document::Document;
@@ -177,6 +179,11 @@ impl Check<'_> {
     fn views(&self, config: &Config) -> Result<(), Fault> {
         self.positive("views.refetch_concurrency", config.views.refetch_concurrency)?;
         self.positive("views.body_bytes", config.views.body_bytes.0)?;
+        const MOST_HISTORY: usize = 64;
+        if config.views.history > MOST_HISTORY {
+            let reason = format!("at most {MOST_HISTORY} states of a view are remembered");
+            return self.refuse("views.history", reason);
+        }
         self.lasting("views.stale_after", config.views.stale_after)
     }
 
@@ -311,27 +318,10 @@ impl Check<'_> {
         for (place, delay) in route.settle.iter().enumerate() {
             self.lasting(&format!("{}.{place}", key("settle")), *delay)?;
         }
-        Ok(())
-    }
-
-    /// Where the members of a collection are.
-    fn pointers(&self, at: usize, route: &Route) -> Result<(), Fault> {
-        const MOST_PLACES: usize = 16;
-        let key = |name: &str| format!("route.{at}.{name}");
-        if route.items.len() > MOST_PLACES {
-            return self.refuse(&key("items"), format!("at most {MOST_PLACES} places"));
+        match route.ttl {
+            Some(ttl) => self.lasting(&key("ttl"), ttl),
+            None => Ok(()),
         }
-        let places = route.items.iter().enumerate();
-        let places = places.map(|(place, pointer)| (key(&format!("items.{place}")), pointer));
-        let uri = route.item_uri.iter().map(|pointer| (key("item_uri"), pointer));
-        for (key, pointer) in places.chain([(key("item_id"), &route.item_id)]).chain(uri) {
-            if !pointer.is_empty() && !pointer.starts_with('/') {
-                let found = format!("{pointer:?}");
-                let expected = r#"a JSON pointer such as "/data/items""#.into();
-                return Err(self.document.fault(&key, Kind::Value { found, expected }));
-            }
-        }
-        Ok(())
     }
 
     fn channels(&self, config: &Config) -> Result<(), Fault> {

@@ -252,6 +252,7 @@ pub struct Views {
     pub min_interval: Interval,
     pub refetch_concurrency: usize,
     pub stale_after: Interval,
+    pub history: usize,
     pub credential_headers: Vec<Header>,
     pub body_bytes: Size,
 }
@@ -262,6 +263,7 @@ impl Default for Views {
             min_interval: Interval::millis(100),
             refetch_concurrency: 32,
             stale_after: Interval::seconds(30),
+            history: 4,
             credential_headers: Vec::new(),
             body_bytes: Size::mib(4),
         }
@@ -339,12 +341,12 @@ pub struct Route {
     #[serde(default)]
     pub settle: Vec<Interval>,
     #[serde(default)]
+    pub ttl: Option<Interval>,
     pub rate: Option<Rate>,
     #[serde(default = "crate::route::Items::places")]
     pub items: Vec<String>,
     #[serde(default = "crate::route::Items::key")]
     pub item_id: String,
-    #[serde(default)]
     pub item_uri: Option<String>,
     #[serde(default)]
     pub item_data: crate::route::ItemData,

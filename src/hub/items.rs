@@ -9,7 +9,7 @@ use http::header;
 
 use super::home::HomeView;
 use super::mail::Seat;
-use super::mirror::{Binding, Mirror, Purpose};
+use super::mirror::{Binding, Mirror};
 use super::{Hub, fetch};
 use crate::audience::{Audience, ViewKey};
 use crate::change::Change;
@@ -43,44 +43,47 @@ pub struct Told {
     pub state: bool,
 }
 
-impl Purpose {
-    pub(super) fn wants_items(&self) -> bool {
-        matches!(self, Self::Bind { shows: Shows::StateAndItems | Shows::Items, .. })
-    }
-}
-
 impl Binding {
     /// How far its client was told of members, and whether it is told of states, too.
     #[inline]
     pub fn told(&self) -> Option<Told> {
-        if !self.tells_items.get() {
-            return None;
-        }
-        let told = self.told.take();
-        let copy = told.as_deref().copied();
-        self.told.set(told);
-        copy
+        self.terms()?.told.get()
     }
 
     /// The client was told this much.
     pub fn read(&self, reading: Reading) {
-        let mut told = self.told.take();
-        if let Some(told) = &mut told {
-            told.reading = reading;
+        if let Some(told) = self.told() {
+            self.own_terms().told.set(Some(Told { reading, ..told }));
         }
-        self.told.set(told);
-    }
-
-    /// What is to be told of members.
-    pub fn log(&self) -> Option<Arc<Log>> {
-        self.mirror()?.log.borrow().clone()
     }
 
     /// From now on the client is told this; it has been told that much of members.
     pub fn show(&self, shows: Shows, reading: Reading) {
         let state = shows == Shows::StateAndItems;
-        self.tells_items.set(shows != Shows::State);
-        self.told.set((shows != Shows::State).then(|| Box::new(Told { reading, state })));
+        let told = (shows != Shows::State).then_some(Told { reading, state });
+        if told.is_some() || self.told().is_some() {
+            self.own_terms().told.set(told);
+        }
+    }
+
+    /// The same for a client that holds what it was told last, or else gets the state of `version`
+    /// by itself.
+    pub fn go_on(&self, shows: Shows, version: &Arc<str>) {
+        let told = self.told();
+        if shows == Shows::State && told.is_some_and(|told| !told.state) {
+            // It holds members, and no state that another could follow.
+            self.held.replace(None);
+            return self.show(shows, Reading::NOTHING);
+        }
+        let mut held = self.held.borrow_mut();
+        let is_held = *held.get_or_insert_with(|| Arc::clone(version)) == *version;
+        let read = if is_held { self.all_read() } else { Reading::NOTHING };
+        self.show(shows, told.map_or(read, |told| told.reading));
+    }
+
+    /// What is to be told of members.
+    pub fn log(&self) -> Option<Arc<Log>> {
+        self.mirror()?.log.borrow().clone()
     }
 
     /// How far a client has read that was shown the present state, or that will have it another way.
@@ -95,7 +98,7 @@ impl Binding {
 
     pub(super) fn wants_items(&self) -> bool {
         let waits = || self.waiting.borrow().iter().any(|(_, purpose)| purpose.wants_items());
-        self.tells_items.get() || waits()
+        self.told().is_some() || waits()
     }
 
     pub(super) fn lacks_items(&self, mirror: &Mirror) -> bool {
@@ -211,6 +214,13 @@ impl Hub {
             mirror.log.replace(None);
             let forget = Seat::NoItems { key: Arc::clone(&mirror.key), worker: self.worker };
             self.mail[mirror.key.home(self.mail.len())].leave_seat(forget);
+        }
+    }
+
+    /// Of which members were written is not known, if that is `so`.
+    pub(super) fn lose_items(&self, so: bool) {
+        if so {
+            self.home.all().iter().for_each(|view| view.lose_items());
         }
     }
 

@@ -12,12 +12,12 @@ use crate::gate::Action;
 use crate::hub::Unbound;
 use crate::hub::items::Shows;
 use crate::hub::mail::Published;
-use crate::hub::mirror::{Binding, Owner, Purpose};
+use crate::hub::mirror::{Ask, Binding, Owner, Purpose};
 use crate::protocol::codec::Malformed;
 use crate::protocol::{Close, ErrorCode, Message, Outgoing, Problem, Status};
 use crate::uri::Uri;
 use crate::view::items::Reading;
-use crate::view::{Content, End, Verdict};
+use crate::view::{Content, End, State, Verdict};
 
 /// Messages over the rate, in a row, after which the socket is closed.
 const MAX_OVER_RATE: u32 = 64;
@@ -129,11 +129,6 @@ impl Session {
 
     fn bind(&self, message: Message) {
         let Some(uri) = self.uri_of(&message) else { return };
-        if let Some(option) = message.unsupported {
-            let text = format!("\"{option}\" is not supported by this release");
-            let problem = Problem::new(ErrorCode::BadRequest, text);
-            return self.refuse(message.id.as_deref(), &problem);
-        }
         let shows = match (message.items, message.state.unwrap_or(true)) {
             (false, true) => Shows::State,
             (true, true) => Shows::StateAndItems,
@@ -158,7 +153,11 @@ impl Session {
             Err(problem) => return self.refuse(message.id.as_deref(), &problem),
         };
         let id = message.id.clone();
-        let purpose = Purpose::Bind { id: message.id, version: message.version, shows };
+        // Who is to be told what changed must know of what.
+        let version = message.version.or(message.delta.filter(|delta| *delta).map(|_| None));
+        let (delta, ttl) = (message.delta, message.ttl);
+        let ask = Ask { id: message.id, version, delta, ttl, shows };
+        let purpose = Purpose::Bind(Box::new(ask));
         let hub = &self.sessions.hub;
         if let Err(unbound) = hub.wait(&binding, self.client(), purpose) {
             if is_new {
@@ -186,57 +185,17 @@ impl Session {
         Ok((binding, true))
     }
 
-    pub(super) fn answer_bind(
-        &self,
-        binding: &Rc<Binding>,
-        id: Option<&RawValue>,
-        version: Option<&Option<String>>,
-        shows: Shows,
-        verdict: &Verdict,
-    ) {
+    pub(super) fn answer_bind(&self, binding: &Rc<Binding>, ask: &Ask, verdict: &Verdict) {
+        let id = ask.id.as_deref();
         match verdict {
-            Verdict::Live { state, .. } => {
-                let Some(known) = version else {
-                    // Without a version the client fetches for itself, or has already.
-                    let mut held = binding.held.borrow_mut();
-                    let held = held.get_or_insert_with(|| Arc::clone(&state.version));
-                    let is_held = **held == *state.version;
-                    let all = if is_held { binding.all_read() } else { Reading::NOTHING };
-                    binding.show(shows, binding.told().map_or(all, |told| told.reading));
-                    return self.acknowledge(id);
-                };
-                binding.versioned.set(true);
-                let is_known =
-                    known.as_deref() == Some(&*state.version) && binding.is_told_by_versions(shows);
-                if id.is_none() && !is_known {
-                    // No answer will carry the state, so the first event does.
-                    binding.show(shows, Reading::NOTHING);
-                    return;
-                }
-                binding.held.replace(Some(Arc::clone(&state.version)));
-                binding.show(shows, binding.all_read());
-                if id.is_none() {
-                    return;
-                }
-                let data = match &state.content {
-                    Content::Data(data) => Some(&*data.0),
-                    Content::Absent => Some(RawValue::NULL),
-                    Content::Unseen => None,
-                };
-                self.send(&Outgoing {
-                    id,
-                    status: Some(Status::Ok),
-                    data: data.filter(|_| !is_known),
-                    version: Some(&state.version),
-                    ..Outgoing::default()
-                });
-            }
+            Verdict::Live { state, .. } => self.answer_good_bind(binding, ask, state),
             Verdict::Failed(problem) => {
                 // Others may have asked since: the next answer is theirs.
                 if !binding.live.get() && !binding.waits() {
                     self.sessions.hub.leave(binding);
                     self.drop_binding(binding);
                 }
+                self.watch_again(binding);
                 self.refuse(id, problem);
             }
             Verdict::Ended(End::Refused(problem) | End::NotBindable(problem)) => {
@@ -247,6 +206,38 @@ impl Session {
                 }
                 self.refuse(id, problem);
             }
+        }
+    }
+
+    fn answer_good_bind(&self, binding: &Rc<Binding>, ask: &Ask, state: &State) {
+        let id = ask.id.as_deref();
+        let expires = self.begin_life(binding, ask.ttl).filter(|_| ask.ttl.is_some());
+        if let Some(delta) = ask.delta {
+            self.sessions.hub.set_delta(binding, delta);
+        }
+        let mut answer = Outgoing { id, status: Some(Status::Ok), expires, ..Outgoing::default() };
+        if let Some(known) = &ask.version {
+            binding.versioned.set(true);
+            let is_known =
+                known.as_deref() == Some(&*state.version) && binding.is_told_by_versions(ask.shows);
+            // Where no answer will carry the state, the first event does.
+            let is_shown = id.is_some() || is_known;
+            binding.held.replace(is_shown.then(|| Arc::clone(&state.version)));
+            let read = if is_shown { binding.all_read() } else { Reading::NOTHING };
+            binding.show(ask.shows, read);
+            answer.version = Some(&state.version);
+            answer.data = match &state.content {
+                _ if is_known => None,
+                Content::Data(data) => Some(&*data.0),
+                Content::Absent => Some(RawValue::NULL),
+                Content::Unseen => None,
+            };
+        } else {
+            // Without a version the client fetches for itself, or has already.
+            binding.go_on(ask.shows, &state.version);
+        }
+        if id.is_some() {
+            self.send(&answer);
         }
     }
 
@@ -265,8 +256,8 @@ impl Session {
     /// Answers the binds of a binding that is no more.
     pub(super) fn refuse_waiting(&self, binding: &Binding, problem: &Problem) {
         for purpose in binding.give_up() {
-            if let Purpose::Bind { id, .. } = purpose {
-                self.refuse(id.as_deref(), problem);
+            if let Purpose::Bind(ask) = purpose {
+                self.refuse(ask.id.as_deref(), problem);
             }
         }
     }

@@ -234,6 +234,23 @@ fn who_returns_to_members_that_are_fetched_is_shown_all() {
     assert_eq!(second.must(message)["data"], json!([{"id": 1}]));
 }
 
+#[test]
+fn who_was_told_of_members_alone_is_shown_the_state_when_it_asks_for_states() {
+    let (api, pogo) = start(embedded);
+    api.put("/posts/1", post(1));
+    let mut socket = Socket::open(&pogo);
+    let mut first = bind("/posts");
+    first["delta"] = json!(true);
+    socket.must(first);
+    pogo.write("PUT", "/posts/1", &json!({"id": 1, "n": 2}));
+    let version = socket.event()["version"].clone();
+    socket.must(json!({"event": "bind", "uri": "/posts"}));
+    let state = json!([{"id": 1, "n": 2}]);
+    let update = json!({"event": "update", "uri": "/posts", "data": state, "version": version});
+    assert_eq!(socket.event(), update);
+    socket.assert_silent();
+}
+
 /// What a client that folds all it is told holds.
 fn fold(holds: &mut BTreeMap<String, Value>, event: &Value) {
     match (event["event"].as_str().unwrap(), event["item"].as_str()) {
