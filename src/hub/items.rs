@@ -244,8 +244,8 @@ impl Hub {
                 match asked {
                     // Deleted, it seems: the collection, which is being asked for, will say so.
                     Asked::Absent if !view.view.borrow().rests() => table.postpone(&job),
-                    Asked::Data(data) => table.finish(job, Some(data)),
-                    Asked::Absent | Asked::Nothing => table.finish(job, None),
+                    Asked::Data(data) => table.finish(&job, Some(data)),
+                    Asked::Absent | Asked::Nothing => table.finish(&job, None),
                 }
             }
             if view.stamp() != before {

@@ -332,8 +332,8 @@ impl Table {
     }
 
     /// A member has been asked for: this is it, or, with `None`, clients must ask for themselves.
-    pub fn finish(&mut self, job: Job, data: Option<Data>) {
-        let Some(member) = self.answered(&job) else { return };
+    pub fn finish(&mut self, job: &Job, data: Option<Data>) {
+        let Some(member) = self.answered(job) else { return };
         // What was asked for again meanwhile may be the difference.
         let differs = std::mem::take(&mut member.differs);
         let what = data.map_or(What::Unseen, What::Shown);
@@ -584,7 +584,7 @@ mod tests {
                 {
                     self.table.postpone(&job);
                 }
-                detail => self.table.finish(job, detail.map(|detail| data(&detail))),
+                detail => self.table.finish(&job, detail.map(|detail| data(&detail))),
             }
         }
 
