@@ -11,6 +11,7 @@ mod check;
 mod document;
 mod fault;
 mod gate;
+mod namespace;
 mod options;
 mod sections;
 mod tls;
@@ -143,7 +144,14 @@ mod tests {
         const STRANGER: &str = "no_such_key = 1";
         let asked = match section {
             "" => vec![STRANGER.to_owned()],
-            _ => vec![format!("[{section}]\n{STRANGER}"), format!("[[{section}]]\n{STRANGER}")],
+            _ => {
+                let own =
+                    [format!("[{section}]\n{STRANGER}"), format!("[[{section}]]\n{STRANGER}")];
+                // What is in an item of a list begins with that item.
+                let list = section.split_once('.').map(|(list, _)| format!("[[{list}]]\n"));
+                let inside = own.clone().map(|text| list.clone().map(|list| list + &text));
+                own.into_iter().chain(inside.into_iter().flatten()).collect()
+            }
         };
         for text in asked {
             let fault = read(&text).unwrap_err();
@@ -166,6 +174,9 @@ mod tests {
         assert_eq!(shipped.tls.take(), Some(tls::Tls::default()));
         assert_eq!(shipped.admin.take(), Some(Admin::default()));
         let route: Route = shipped.routes.pop().unwrap();
+        let namespace = shipped.namespaces.pop().unwrap();
+        assert_eq!((namespace.gate, namespace.channels), Default::default());
+        assert!(!namespace.handlers[0].credentials);
         assert_eq!(shipped, Config::default());
         assert_eq!(options::rule(route), crate::route::Rule::default());
     }
@@ -304,6 +315,14 @@ mod tests {
         ("channel.pattern", "\"other\"", true),
         ("channel.subscribe", "\"nobody\"", true),
         ("channel.publish", "\"nobody\"", true),
+        ("namespace.name", "\"/other\"", true),
+        ("namespace.gate.rate.messages", "\"9/s\"", true),
+        ("namespace.channel.pattern", "\"other\"", true),
+        ("namespace.channel.subscribe", "\"nobody\"", true),
+        ("namespace.channel.publish", "\"nobody\"", true),
+        ("namespace.handler.event", "\"other\"", true),
+        ("namespace.handler.forward", "\"/other\"", true),
+        ("namespace.handler.credentials", "true", true),
     ];
     /// Of these a change is a change of what a file holds, or of how it is checked: the tests
     /// through the front door make it.
@@ -328,7 +347,9 @@ mod tests {
     const BASE: &str = "upstream = \"http://a\"\n[auth]\nverify = \"/me\"\n\
         expires_pointer = \"/expires\"\n[gate]\ntrusted_proxies = [\"192.0.2.1\"]\n[admin]\n\
         [[route]]\npath = \"/{id}\"\n[[channel]]\npattern = \"a\"\nsubscribe = \"anyone\"\n\
-        publish = \"anyone\"\n";
+        publish = \"anyone\"\n[[namespace]]\nname = \"/a\"\n[[namespace.channel]]\n\
+        pattern = \"a\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\n\
+        [[namespace.handler]]\nevent = \"a\"\nforward = \"http://a/b\"\n";
 
     /// The base with another value at `path`.
     fn with(path: &str, value: &str) -> String {

@@ -325,7 +325,10 @@ impl Gateway {
         client: &ClientAddress,
     ) -> Result<Response<ResponseBody>, Rejection> {
         if parts.uri.path() == self.websocket_path {
-            return self.session(parts, upgrade, client);
+            return self.session(parts, upgrade, client, None);
+        }
+        if let Some(namespace) = self.namespace_at(parts.uri.path()) {
+            return self.session(parts, upgrade, client, Some(namespace));
         }
         let request = Request::from_parts(parts, RequestBody::Empty);
         match self.exchange.upgrade(request, client).await? {
@@ -344,11 +347,19 @@ impl Gateway {
         }
     }
 
+    /// The namespace whose sockets are opened at this path.
+    fn namespace_at(&self, path: &str) -> Option<String> {
+        let base = self.websocket_path.strip_suffix('/').unwrap_or(&self.websocket_path);
+        let name = path.strip_prefix(base)?;
+        self.sessions.has_namespace(name).then(|| name.to_owned())
+    }
+
     fn session(
         self: &Rc<Self>,
         parts: request::Parts,
         upgrade: OnUpgrade,
         client: &ClientAddress,
+        namespace: Option<String>,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = host.unwrap_or_default().to_owned();
@@ -364,7 +375,7 @@ impl Gateway {
         self.tasks.spawn_local(async move {
             match bare(upgrade).await {
                 Ok((stream, read_ahead, slot)) => {
-                    let opening = Opening { format, headers, client, host, slot };
+                    let opening = Opening { format, headers, client, host, slot, namespace };
                     gateway.sessions.open(stream, read_ahead, opening);
                 }
                 Err(error) => tracing::debug!(%error, "a socket was not opened"),

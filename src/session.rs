@@ -10,7 +10,9 @@ mod ending;
 #[doc(hidden)] // Public for the fuzzers alone.
 pub mod frames;
 mod gate;
+mod handled;
 pub mod handshake;
+pub mod namespaces;
 mod options;
 pub mod orders;
 mod outbox;
@@ -19,7 +21,7 @@ mod registry;
 mod requests;
 mod review;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -31,10 +33,9 @@ use tokio::time::Instant;
 
 use self::calls::Calls;
 use self::frames::{Frames, Received};
+use self::namespaces::{Extra, Outlet};
 pub use self::options::Options;
-use self::outbox::Outbox;
 pub use self::registry::{Services, Sessions};
-pub(crate) use self::requests::is_reserved;
 use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
@@ -51,6 +52,8 @@ pub struct Opening {
     pub host: String,
     /// The connection's place among all; held as long as the socket is open.
     pub slot: Slot,
+    /// The namespace whose path it was opened at; none is `/`.
+    pub namespace: Option<String>,
 }
 
 pub(crate) struct Session {
@@ -61,7 +64,9 @@ pub(crate) struct Session {
     client: ClientAddress,
     host: String,
     frames: RefCell<Frames>,
-    outbox: Outbox,
+    outbox: Outlet,
+    /// Of those that use namespaces or handlers.
+    extra: OnceCell<Box<Extra>>,
     viewer: RefCell<Rc<Viewer>>,
     /// The credential was checked and found good.
     authenticated: Cell<bool>,
@@ -242,6 +247,9 @@ impl Session {
 
     /// Starts to close: nothing but the close frame follows.
     pub(crate) fn close(&self, close: &Close) {
+        if let Outlet::Of(socket) = &self.outbox {
+            return socket.close(close);
+        }
         if self.closing.get().is_some() {
             return;
         }
@@ -262,13 +270,15 @@ impl Session {
     }
 
     fn leave_if_done(&self) {
-        if let Some(retry_after) = self.leaving.get().filter(|_| self.calls.is_done()) {
-            self.close(&Close::GoingAway { retry_after: Some(retry_after) });
+        let socket = self.socket();
+        if let Some(retry_after) = socket.leaving.get().filter(|_| socket.calls.is_done()) {
+            socket.close(&Close::GoingAway { retry_after: Some(retry_after) });
         }
     }
 
     /// Leaves every view and channel.
     fn release(&self) {
+        self.release_parts();
         for binding in self.bindings.take() {
             self.sessions.hub.leave(&binding);
         }
@@ -279,11 +289,19 @@ impl Session {
     }
 
     fn send(&self, message: &Outgoing<'_>) {
-        self.push(codec::encode(message, self.outbox.format));
+        let format = self.outbox.format;
+        let name = self.namespace_name().filter(|_| message.event.is_some());
+        self.push(match name {
+            None => codec::encode(message, format),
+            Some(name) => {
+                let namespace = Some(name.as_str());
+                codec::encode(&Outgoing { namespace, ..message.clone() }, format)
+            }
+        });
     }
 
     fn push(&self, frame: Bytes) {
-        if self.closing.get().is_none() {
+        if self.socket().closing.get().is_none() {
             self.outbox.push(frame);
             self.owe_flush();
         }
@@ -293,9 +311,9 @@ impl Session {
     fn owe_flush(&self) {
         if !self.outbox.blocked.get()
             && !self.outbox.owed.replace(true)
-            && let Some(me) = self.me.upgrade()
+            && let Some(me) = self.socket().me.upgrade()
         {
-            self.sessions.owe(me);
+            Rc::clone(&me.sessions).owe(me);
         }
     }
 

@@ -3,6 +3,7 @@
 mod conversation;
 mod ended;
 pub(crate) mod settings;
+mod spaces;
 mod speech;
 
 use std::cell::{Cell, RefCell};
@@ -130,6 +131,7 @@ async fn tick(number: usize, worker: Rc<Worker>) {
         if number == 0 && count % GATE_TICKS == 0 {
             front.settings.gate.sweep();
             front.settings.routes.sweep();
+            front.settings.spaces.sweep();
         }
     }
 }
@@ -177,7 +179,8 @@ impl Worker {
         let hub = Hub::new(number, mail, views, shared.hubs.clone());
         let exchange = settings.exchange(&upstream, &hub, &tasks);
         let services = settings.services(&exchange);
-        let sessions = Sessions::new(number, Rc::clone(&hub), tasks.clone(), services);
+        let sessions = Sessions::new(number, Rc::clone(&hub), tasks.clone(), services.clone());
+        sessions.adopt(settings.with_namespaces(services, &sessions));
         let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
         let counts = settings.options.admin.is_some();
         let access = Access::new(Arc::clone(&shared.metrics), number, routes, counts);
@@ -226,7 +229,7 @@ impl Worker {
         // The hub before all that asks it.
         self.hub.adopt(settings.views(&upstream));
         let exchange = settings.exchange(&upstream, &self.hub, &self.tasks);
-        let services = settings.services(&exchange);
+        let services = settings.with_namespaces(settings.services(&exchange), &self.sessions);
         let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
         let access = before.access.succeed(routes);
         let parts = gateway::Parts {

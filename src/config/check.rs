@@ -6,7 +6,7 @@ use crate::units::{Interval, Size};
 use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::gate::{ClientHeader, Gate};
-use super::sections::{Auth, Config, Jwt, Push, Route, Visibility, Who};
+use super::sections::{Auth, Channel, Config, Jwt, Push, Route, Visibility, Who};
 use super::tls;
 use super::words::Origin;
 
@@ -23,15 +23,16 @@ pub(super) fn check(config: &Config, document: &Document) -> Result<(), Fault> {
     check.admin(config)?;
     tls::check(config, document)?;
     check.routes(&config.routes)?;
-    check.channels(config)
+    check.channel_rules("channel", &config.channels, &config.auth)?;
+    check.namespaces(config)
 }
 
-struct Check<'a> {
-    document: &'a Document,
+pub(super) struct Check<'a> {
+    pub(super) document: &'a Document,
 }
 
 impl Check<'_> {
-    fn refuse(&self, path: &str, reason: impl Into<String>) -> Result<(), Fault> {
+    pub(super) fn refuse(&self, path: &str, reason: impl Into<String>) -> Result<(), Fault> {
         Err(self.document.fault(path, Kind::Refused(reason.into())))
     }
 
@@ -289,9 +290,15 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn channels(&self, config: &Config) -> Result<(), Fault> {
-        for (at, channel) in config.channels.iter().enumerate() {
-            let key = format!("channel.{at}.pattern");
+    /// Those at `section`: `channel`, or that of a namespace.
+    pub(super) fn channel_rules(
+        &self,
+        section: &str,
+        channels: &[Channel],
+        auth: &Auth,
+    ) -> Result<(), Fault> {
+        for (at, channel) in channels.iter().enumerate() {
+            let key = format!("{section}.{at}.pattern");
             let pattern = &channel.pattern;
             let name = pattern.strip_suffix('*').unwrap_or(pattern);
             if pattern.is_empty() || name.contains('*') {
@@ -300,13 +307,13 @@ impl Check<'_> {
                 let kind = Kind::Value { found, expected: expected.into() };
                 return Err(self.document.fault(&key, kind));
             }
-            if config.channels.iter().take(at).any(|earlier| earlier.pattern == *pattern) {
+            if channels.iter().take(at).any(|earlier| earlier.pattern == *pattern) {
                 return self.refuse(&key, format!("{pattern:?} has a rule already"));
             }
             for (key, who) in [("subscribe", channel.subscribe), ("publish", channel.publish)] {
-                if who == Who::Authenticated && !checks_tokens(&config.auth) {
+                if who == Who::Authenticated && !checks_tokens(auth) {
                     return self.refuse(
-                        &format!("channel.{at}.{key}"),
+                        &format!("{section}.{at}.{key}"),
                         "nothing checks tokens, so any would do; set auth.verify or [auth.jwt]",
                     );
                 }

@@ -8,7 +8,7 @@ use http::header;
 use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::sections::{self, Config};
-use super::{Loaded, gate, tls};
+use super::{Loaded, gate, namespace, tls};
 use crate::gate::auth::{self, Authenticator, Jwt, Secret};
 use crate::protocol::Format;
 use crate::units::Interval;
@@ -33,6 +33,7 @@ impl Loaded {
             auth,
             session: session(&config.websocket),
             hub: hub(&config),
+            namespaces: namespace::options(&config),
             routes: config.routes.into_iter().map(rule).collect(),
             channels: config.channels.into_iter().map(channel).collect(),
             admin,
@@ -258,7 +259,7 @@ pub(super) fn rule(route: sections::Route) -> route::Rule {
     }
 }
 
-fn channel(channel: sections::Channel) -> channel::Rule {
+pub(super) fn channel(channel: sections::Channel) -> channel::Rule {
     let who = |who| match who {
         sections::Who::Anyone => channel::Who::Anyone,
         sections::Who::Authenticated => channel::Who::Authenticated,

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::gate::Gate;
+use super::namespace::Namespace;
 use super::tls::{Tls, UpstreamTls};
 use super::words::{
     Header, Host, KeySetUrl, Listen, Logout, Origin, Path, Target, Token, UpstreamUrl,
@@ -34,6 +35,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     #[serde(rename = "channel")]
     pub channels: Vec<Channel>,
+    #[serde(rename = "namespace", skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<Namespace>,
 }
 
 impl Default for Config {
@@ -59,6 +62,7 @@ impl Default for Config {
                 subscribe: Who::Anyone,
                 publish: Who::Anyone,
             }],
+            namespaces: Vec::new(),
         }
     }
 }

@@ -46,12 +46,12 @@ impl std::error::Error for Refused {}
 
 /// Reloads a server; a clone reloads the same.
 #[derive(Debug, Clone)]
-pub struct Reloader(Arc<Inner>);
+pub struct Reloader(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    shared: Arc<Shared>,
-    settings: watch::Sender<Arc<Settings>>,
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) settings: watch::Sender<Arc<Settings>>,
     /// What operators are shown.
     subject: Arc<ArcSwap<Subject>>,
     following: Following,

@@ -277,29 +277,44 @@ fn frames_of(binding: &Binding, format: Format) -> (Option<Bytes>, Option<Bytes>
         (true, false) if !is_new => "fresh",
         _ => return (frame, None),
     };
-    let notice = Outgoing { event: Some(event), uri: Some(binding.name()), ..Outgoing::default() };
+    let notice = Outgoing {
+        event: Some(event),
+        uri: Some(binding.name()),
+        namespace: namespace_of(binding),
+        ..Outgoing::default()
+    };
     (frame, Some(codec::encode(&notice, format)))
 }
 
 fn state_frame(state: &State, binding: &Binding, format: Format) -> Bytes {
     let versioned = binding.versioned.get();
-    match &binding.spelling {
-        Some(spelling) => encode_state(state, spelling, versioned, format),
-        None => state.frames[usize::from(versioned)]
-            .get(format, || encode_state(state, binding.uri.as_str(), versioned, format)),
+    match (&binding.spelling, &binding.namespace) {
+        (None, None) => state.frames[usize::from(versioned)]
+            .get(format, || encode_state(state, binding, versioned, format)),
+        _ => encode_state(state, binding, versioned, format),
     }
+}
+
+fn namespace_of(binding: &Binding) -> Option<&str> {
+    binding.namespace.as_ref().map(|name| name.as_str())
 }
 
 /// Apart, so that what each delivery passes through stays small.
 #[inline(never)]
-fn encode_state(state: &State, uri: &str, versioned: bool, format: Format) -> Bytes {
+fn encode_state(state: &State, binding: &Binding, versioned: bool, format: Format) -> Bytes {
     let (event, data) = match &state.content {
         Content::Data(data) => ("update", Some(&*data.0)),
         Content::Absent => ("delete", None),
         Content::Unseen => ("update", None),
     };
     let version = versioned.then_some(&*state.version);
-    let update =
-        Outgoing { event: Some(event), uri: Some(uri), data, version, ..Outgoing::default() };
+    let update = Outgoing {
+        event: Some(event),
+        uri: Some(binding.name()),
+        namespace: namespace_of(binding),
+        data,
+        version,
+        ..Outgoing::default()
+    };
     codec::encode(&update, format)
 }

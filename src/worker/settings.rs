@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use super::spaces::Spaces;
 use crate::channel;
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
+use crate::handlers::{self, Act};
 use crate::headers::Via;
 use crate::hub::{self, Hub};
 use crate::metrics;
@@ -34,6 +36,9 @@ pub(crate) struct Settings {
     /// Where the requests of those are counted.
     pub(crate) counted: metrics::Routes,
     pub(crate) channels: Arc<[channel::Rule]>,
+    pub(crate) spaces: Spaces,
+    /// Asks the handlers that are elsewhere than at the API, if there are any.
+    client: Option<reqwest::Client>,
     pub(crate) refetches: hub::Refetches,
     /// What clients are shown; none speaks to them in the clear.
     pub(crate) identity: Option<Arc<Identity>>,
@@ -61,6 +66,8 @@ impl Settings {
             routes: Arc::new(Routes::new(options.routes.clone()).map_err(bad_route)?),
             counted: metrics.routes_of(patterns),
             channels: options.channels.clone().into(),
+            spaces: Spaces::new(&options, None)?,
+            client: client(&options)?,
             refetches: hub::Refetches::new(&options.hub),
             identity,
             secure: Secure::new(&options.upstream).map_err(invalid)?,
@@ -107,6 +114,8 @@ impl Settings {
             routes,
             counted: metrics.routes_of(patterns),
             channels: options.channels.clone().into(),
+            spaces: Spaces::new(&options, Some(&self.spaces))?,
+            client: client(&options)?,
             refetches,
             identity,
             secure,
@@ -157,7 +166,7 @@ impl Settings {
         ))
     }
 
-    /// What a worker's sockets use.
+    /// What a worker's sockets use in `/`.
     pub(super) fn services(&self, exchange: &Rc<Exchange>) -> session::Services {
         let options = &self.options;
         session::Services {
@@ -170,8 +179,22 @@ impl Settings {
             routes: Arc::clone(&self.routes),
             channels: Arc::clone(&self.channels),
             credential_headers: options.hub.credential_headers.clone(),
+            handlers: Arc::clone(&self.spaces.handlers),
+            client: self.client.clone(),
+            messages: None,
+            namespaces: Vec::new(),
         }
     }
+}
+
+fn client(options: &Options) -> io::Result<Option<reqwest::Client>> {
+    let mut rules = options.namespaces.iter().flat_map(|namespace| &namespace.handlers);
+    if !rules.any(|rule| matches!(rule.act, Act::Post { .. })) {
+        return Ok(None);
+    }
+    let upstream = &options.upstream;
+    let client = handlers::client(upstream.connect_timeout, upstream.response_timeout);
+    client.map(Some).map_err(invalid)
 }
 
 fn bad_route((number, error): (usize, matchit::InsertError)) -> io::Error {
