@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(shipped.admin.take(), Some(Admin::default()));
         let route: Route = shipped.routes.pop().unwrap();
         let namespace = shipped.namespaces.pop().unwrap();
-        assert_eq!((namespace.gate, namespace.channels), Default::default());
+        assert_eq!((namespace.gate, namespace.channels, namespace.routes), Default::default());
         assert!(!namespace.handlers[0].credentials);
         assert_eq!(shipped, Config::default());
         assert_eq!(options::rule(route), crate::route::Rule::default());
@@ -316,7 +316,19 @@ mod tests {
         ("channel.subscribe", "\"nobody\"", true),
         ("channel.publish", "\"nobody\"", true),
         ("namespace.name", "\"/other\"", true),
+        ("namespace.upstream", "\"http://b\"", true),
         ("namespace.gate.rate.messages", "\"9/s\"", true),
+        ("namespace.route.path", "\"/other/{id}\"", true),
+        ("namespace.route.realtime", "false", true),
+        ("namespace.route.autobind", "false", true),
+        ("namespace.route.visibility", "\"public\"", true),
+        ("namespace.route.push", "\"notify\"", true),
+        ("namespace.route.affects", "[\"/a\"]", true),
+        ("namespace.route.affects_only", "[\"/a\"]", true),
+        ("namespace.route.update_method", "\"PATCH\"", true),
+        ("namespace.route.min_interval", "\"9s\"", true),
+        ("namespace.route.settle", "[\"9s\"]", true),
+        ("namespace.route.rate", "\"9/s\"", true),
         ("namespace.channel.pattern", "\"other\"", true),
         ("namespace.channel.subscribe", "\"nobody\"", true),
         ("namespace.channel.publish", "\"nobody\"", true),
@@ -347,7 +359,8 @@ mod tests {
     const BASE: &str = "upstream = \"http://a\"\n[auth]\nverify = \"/me\"\n\
         expires_pointer = \"/expires\"\n[gate]\ntrusted_proxies = [\"192.0.2.1\"]\n[admin]\n\
         [[route]]\npath = \"/{id}\"\n[[channel]]\npattern = \"a\"\nsubscribe = \"anyone\"\n\
-        publish = \"anyone\"\n[[namespace]]\nname = \"/a\"\n[[namespace.channel]]\n\
+        publish = \"anyone\"\n[[namespace]]\nname = \"/a\"\nupstream = \"http://c\"\n\
+        [[namespace.route]]\npath = \"/{id}\"\n[[namespace.channel]]\n\
         pattern = \"a\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\n\
         [[namespace.handler]]\nevent = \"a\"\nforward = \"http://a/b\"\n";
 

@@ -336,7 +336,16 @@ impl Handle {
     /// Something behind these URIs has changed, though no write went through Pogo: what is bound to
     /// them, to what is in them, or to the collections that they are in is fetched again.
     pub fn changed<'u>(&self, uris: impl IntoIterator<Item = &'u str>) -> Result<(), Unannounced> {
-        self.server()?.changed(uris)
+        self.changed_in(namespace::DEFAULT, uris)
+    }
+
+    /// The same of URIs in another namespace, which may have an API of its own.
+    pub fn changed_in<'u>(
+        &self,
+        namespace: &str,
+        uris: impl IntoIterator<Item = &'u str>,
+    ) -> Result<(), Unannounced> {
+        self.server()?.changed(namespace, uris)
     }
 
     fn server(&self) -> Result<&Reloader, Unannounced> {

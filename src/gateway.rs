@@ -1,6 +1,7 @@
 //! The life of one HTTP request, top to bottom.
 
 mod answer;
+mod branch;
 mod notes;
 mod tunnel;
 
@@ -19,6 +20,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_util::task::TaskTracker;
 
 pub use self::answer::Answer;
+pub use self::branch::Branch;
 use self::notes::{Notes, log, over_rate, shut_out};
 use self::tunnel::{bare, tunnel};
 use crate::access::Access;
@@ -129,6 +131,8 @@ impl Peer {
 /// What is to be done with a request that may come in.
 enum Step {
     Forward(Box<Request<RequestBody>>),
+    /// To the API of a namespace.
+    Divert(Box<Branch>, Box<Request<RequestBody>>),
     WebSocket(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
     Answer(Box<Response<ResponseBody>>),
 }
@@ -137,6 +141,8 @@ enum Step {
 pub struct Parts {
     pub gate: Arc<Gate>,
     pub exchange: Rc<Exchange>,
+    /// Whose path is the longest first.
+    pub branches: Vec<Branch>,
     pub sessions: Rc<Sessions>,
     pub access: Rc<Access>,
     pub tasks: TaskTracker,
@@ -149,6 +155,7 @@ pub struct Gateway {
     websocket_path: String,
     gate: Arc<Gate>,
     exchange: Rc<Exchange>,
+    branches: Vec<Branch>,
     sessions: Rc<Sessions>,
     access: Rc<Access>,
     /// Upgrades under way and tunnels.
@@ -159,12 +166,13 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn new(options: &Options, parts: Parts) -> Self {
-        let Parts { gate, exchange, sessions, access, tasks, callers } = parts;
+        let Parts { gate, exchange, branches, sessions, access, tasks, callers } = parts;
         Self {
             limits: Limits { bytes: options.body_bytes, window: options.request_idle },
             websocket_path: options.websocket_path.clone(),
             gate,
             exchange,
+            branches,
             sessions,
             access,
             tasks,
@@ -192,6 +200,13 @@ impl Gateway {
             }
             let answer = match step {
                 Ok(Step::Forward(request)) => self.exchange.forward(request).await,
+                Ok(Step::Divert(branch, request)) => {
+                    let answer = branch.exchange.forward(request).await;
+                    answer.map(|mut answer| {
+                        branch.restore(answer.headers_mut());
+                        answer
+                    })
+                }
                 Ok(Step::WebSocket(answer)) => answer.await,
                 Ok(Step::Answer(answer)) => Ok(*answer),
                 Err(rejection) => Err(rejection),
@@ -282,12 +297,19 @@ impl Gateway {
         }
         self.fits(&parts)?;
         let body = RequestBody::incoming(body, self.limits, &peer.heads);
-        let mut request =
-            self.exchange.outgoing(Request::from_parts(parts, body), client, account)?;
+        let branch = match self.branches.is_empty() {
+            true => None,
+            false => Branch::of(&self.branches, &mut parts.uri),
+        };
+        let exchange = branch.map_or(&self.exchange, |branch| &branch.exchange);
+        let mut request = exchange.outgoing(Request::from_parts(parts, body), client, account)?;
         if *request.method() == Method::OPTIONS && !headers::spend_hop(request.headers_mut()) {
             return Ok(Step::Answer(Box::new(own_options())));
         }
-        Ok(Step::Forward(Box::new(request)))
+        Ok(match branch {
+            None => Step::Forward(Box::new(request)),
+            Some(branch) => Step::Divert(Box::new(branch.clone()), Box::new(request)),
+        })
     }
 
     /// The client's address, behind all trusted proxies.
@@ -320,7 +342,7 @@ impl Gateway {
 
     async fn websocket(
         self: &Rc<Self>,
-        parts: request::Parts,
+        mut parts: request::Parts,
         upgrade: OnUpgrade,
         client: &ClientAddress,
     ) -> Result<Response<ResponseBody>, Rejection> {
@@ -330,8 +352,10 @@ impl Gateway {
         if let Some(namespace) = self.namespace_at(parts.uri.path()) {
             return self.session(parts, upgrade, client, Some(namespace));
         }
+        let branch = Branch::of(&self.branches, &mut parts.uri);
+        let exchange = branch.map_or(&self.exchange, |branch| &branch.exchange);
         let request = Request::from_parts(parts, RequestBody::Empty);
-        match self.exchange.upgrade(request, client).await? {
+        match exchange.upgrade(request, client).await? {
             Upgrade::Refused(answer) => Ok(answer),
             Upgrade::Switched { answer, upstream } => {
                 // It may have been shut out while the upstream thought about it.

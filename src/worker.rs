@@ -1,5 +1,6 @@
 //! One core: runtime, listener, connections, upstream pool, sockets.
 
+pub(crate) mod apart;
 mod conversation;
 mod ended;
 pub(crate) mod settings;
@@ -21,6 +22,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::apart::Branch;
 use self::settings::{Progress, Settings};
 use self::speech::{Local, Present};
 use crate::access::Access;
@@ -127,6 +129,10 @@ async fn tick(number: usize, worker: Rc<Worker>) {
         if count % SWEEP_TICKS == 0 {
             front.upstream.sweep();
             front.upstream.count(front.access.metrics());
+            for branch in &front.branches {
+                branch.upstream.sweep();
+                branch.upstream.count(front.access.metrics());
+            }
         }
         if number == 0 && count % GATE_TICKS == 0 {
             front.settings.gate.sweep();
@@ -142,14 +148,20 @@ struct Front {
     http1: http1::Builder,
     http2: http2::Builder<Local>,
     upstream: Rc<Upstream>,
+    branches: Vec<Rc<Branch>>,
     access: Rc<Access>,
 }
 
 impl Front {
-    fn new(settings: Arc<Settings>, upstream: Rc<Upstream>, access: Rc<Access>) -> Self {
+    fn new(
+        settings: Arc<Settings>,
+        upstream: Rc<Upstream>,
+        branches: Vec<Rc<Branch>>,
+        access: Rc<Access>,
+    ) -> Self {
         let options = &settings.options.gateway;
         let (http1, http2) = (speech::http1(options), speech::http2(options));
-        Self { settings, http1, http2, upstream, access }
+        Self { settings, http1, http2, upstream, branches, access }
     }
 }
 
@@ -180,13 +192,15 @@ impl Worker {
         let exchange = settings.exchange(&upstream, &hub, &tasks);
         let services = settings.services(&exchange);
         let sessions = Sessions::new(number, Rc::clone(&hub), tasks.clone(), services.clone());
-        sessions.adopt(settings.with_namespaces(services, &sessions));
+        let branches = settings.branches(&[], number, &sessions, &tasks);
+        sessions.adopt(settings.with_namespaces(services, &sessions, &branches));
         let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
         let counts = settings.options.admin.is_some();
         let access = Access::new(Arc::clone(&shared.metrics), number, routes, counts);
         let parts = gateway::Parts {
             gate: Arc::clone(&settings.gate),
             exchange,
+            branches: branches_for(&branches),
             sessions: Rc::clone(&sessions),
             access: Rc::clone(&access),
             tasks: tasks.clone(),
@@ -198,7 +212,7 @@ impl Worker {
             shared,
             drain: CancellationToken::new(),
             draining: Cell::new(false),
-            front: RefCell::new(Rc::new(Front::new(settings, upstream, access))),
+            front: RefCell::new(Rc::new(Front::new(settings, upstream, branches, access))),
             gateway: Rc::new(RefCell::new(gateway)),
             hub,
             sessions,
@@ -229,12 +243,15 @@ impl Worker {
         // The hub before all that asks it.
         self.hub.adopt(settings.views(&upstream));
         let exchange = settings.exchange(&upstream, &self.hub, &self.tasks);
-        let services = settings.with_namespaces(settings.services(&exchange), &self.sessions);
+        let branches = self.branches_of(&settings, &before.branches);
+        let services = settings.services(&exchange);
+        let services = settings.with_namespaces(services, &self.sessions, &branches);
         let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
         let access = before.access.succeed(routes);
         let parts = gateway::Parts {
             gate: Arc::clone(&settings.gate),
             exchange,
+            branches: branches_for(&branches),
             sessions: Rc::clone(&self.sessions),
             access: Rc::clone(&access),
             tasks: self.tasks.clone(),
@@ -245,10 +262,15 @@ impl Worker {
             before.upstream.count(before.access.metrics());
             before.upstream.retire();
         }
-        self.front.replace(Rc::new(Front::new(settings, upstream, access)));
+        before.branches.iter().for_each(|branch| branch.give_way(&branches));
+        self.front.replace(Rc::new(Front::new(settings, upstream, branches, access)));
         self.sessions.adopt(services);
         self.end_the_shut_out();
         self.report();
+    }
+
+    fn branches_of(&self, settings: &Settings, before: &[Rc<Branch>]) -> Vec<Rc<Branch>> {
+        settings.branches(before, self.number, &self.sessions, &self.tasks)
     }
 
     /// Says which settings this worker goes by; the last one that does so has the views begin again.
@@ -323,6 +345,19 @@ impl Worker {
             tracing::info!(connections, sockets, "ended what denied or banned addresses had open");
         }
     }
+}
+
+/// Where the gateway sends what is below the path of a namespace: of two that fit, to the longer.
+fn branches_for(branches: &[Rc<Branch>]) -> Vec<gateway::Branch> {
+    let mut all: Vec<_> = branches
+        .iter()
+        .map(|branch| gateway::Branch {
+            name: branch.name.clone(),
+            exchange: Rc::clone(&branch.exchange),
+        })
+        .collect();
+    all.sort_by_key(|branch| std::cmp::Reverse(branch.name.as_str().len()));
+    all
 }
 
 /// The others mean that accepting as such does not work, and would fail again at once.

@@ -8,7 +8,7 @@ use super::fault::{Fault, Kind};
 use super::gate::{ClientHeader, Gate};
 use super::sections::{Auth, Channel, Config, Jwt, Push, Route, Visibility, Who};
 use super::tls;
-use super::words::Origin;
+use super::words::{Origin, UpstreamUrl};
 
 /// The first contradiction in `config`, told by the place it has in `document`.
 pub(super) fn check(config: &Config, document: &Document) -> Result<(), Fault> {
@@ -22,7 +22,7 @@ pub(super) fn check(config: &Config, document: &Document) -> Result<(), Fault> {
     check.gate(&config.gate)?;
     check.admin(config)?;
     tls::check(config, document)?;
-    check.routes(&config.routes)?;
+    check.routes("route", &config.routes)?;
     check.channel_rules("channel", &config.channels, &config.auth)?;
     check.namespaces(config)
 }
@@ -38,10 +38,19 @@ impl Check<'_> {
 
     fn upstream(&self, config: &Config) -> Result<(), Fault> {
         let Some(upstream) = &config.upstream else { return Err(self.document.no_upstream()) };
+        self.not_itself("upstream", upstream, config)
+    }
+
+    pub(super) fn not_itself(
+        &self,
+        key: &str,
+        upstream: &UpstreamUrl,
+        config: &Config,
+    ) -> Result<(), Fault> {
         let address = upstream.origin.host().trim_matches(['[', ']']).parse();
         let port = upstream.origin.port_u16().unwrap_or(if upstream.https { 443 } else { 80 });
         if address == Ok(config.listen.0.ip()) && port == config.listen.0.port() {
-            return self.refuse("upstream", "the upstream is Pogo itself: it equals listen");
+            return self.refuse(key, "the upstream is Pogo itself: it equals listen");
         }
         Ok(())
     }
@@ -216,10 +225,11 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn routes(&self, routes: &[Route]) -> Result<(), Fault> {
+    /// Those at `section`: `route`, or that of a namespace.
+    pub(super) fn routes(&self, section: &str, routes: &[Route]) -> Result<(), Fault> {
         let mut table = matchit::Router::new();
         for (at, route) in routes.iter().enumerate() {
-            let key = format!("route.{at}.path");
+            let key = format!("{section}.{at}.path");
             let path = &route.path;
             if !path.starts_with('/') || path.contains(['?', '#']) {
                 let found = format!("{path:?}");
@@ -227,27 +237,33 @@ impl Check<'_> {
                 return Err(self.document.fault(&key, Kind::Value { found, expected }));
             }
             if let Err(error) = table.insert(path.as_str(), at) {
-                return self.refuse(&key, self.bad_pattern(routes, path, &error));
+                return self.refuse(&key, self.bad_pattern(section, routes, path, &error));
             }
-            self.route(at, route)?;
+            self.route(&format!("{section}.{at}"), route)?;
         }
         Ok(())
     }
 
-    fn bad_pattern(&self, routes: &[Route], path: &str, error: &matchit::InsertError) -> String {
+    fn bad_pattern(
+        &self,
+        section: &str,
+        routes: &[Route],
+        path: &str,
+        error: &matchit::InsertError,
+    ) -> String {
         let matchit::InsertError::Conflict { with } = error else {
             return format!("{path:?} is not a path pattern: {error}");
         };
         let line = routes
             .iter()
             .position(|route| route.path == *with)
-            .and_then(|at| self.document.line(&format!("route.{at}.path")));
+            .and_then(|at| self.document.line(&format!("{section}.{at}.path")));
         let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
         format!("{path:?} and {with:?}{place} match the same paths; expected one rule for each")
     }
 
-    fn route(&self, at: usize, route: &Route) -> Result<(), Fault> {
-        let key = |name: &str| format!("route.{at}.{name}");
+    fn route(&self, section: &str, route: &Route) -> Result<(), Fault> {
+        let key = |name: &str| format!("{section}.{name}");
         if route.push == Push::Response && route.visibility != Visibility::Public {
             return self.refuse(
                 &key("push"),

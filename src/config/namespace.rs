@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::check::Check;
 use super::fault::{Fault, Kind};
-use super::options::channel;
-use super::sections::{Channel, Config};
-use super::words::Namespace as Name;
+use super::options::{channel, rule};
+use super::sections::{Channel, Config, Route};
+use super::words::{Namespace as Name, UpstreamUrl};
 use crate::handlers::{self, Act, BadHandler, Handlers};
 use crate::session::namespaces;
 use crate::units::Rate;
+use crate::upstream::{self, Tls};
 
 /// `name` must be written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,7 +18,11 @@ use crate::units::Rate;
 pub struct Namespace {
     pub name: Name,
     #[serde(default)]
+    pub upstream: Option<UpstreamUrl>,
+    #[serde(default)]
     pub gate: Gate,
+    #[serde(default, rename = "route", skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
     #[serde(default, rename = "channel", skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<Channel>,
     #[serde(default, rename = "handler", skip_serializing_if = "Vec::is_empty")]
@@ -57,9 +62,16 @@ impl Handler {
     }
 }
 
-pub(super) fn options(config: &Config) -> Vec<namespaces::Options> {
+pub(super) fn options(config: &Config, default: &upstream::Options) -> Vec<namespaces::Options> {
     let options = config.namespaces.iter().map(|namespace| namespaces::Options {
         name: namespace.name.0.clone(),
+        upstream: namespace.upstream.as_ref().map(|url| upstream::Options {
+            origin: url.origin.clone(),
+            // What [upstream_tls] says is of the one upstream alone.
+            tls: url.https.then(Tls::default),
+            ..default.clone()
+        }),
+        routes: namespace.routes.iter().cloned().map(rule).collect(),
         channels: Some(namespace.channels.iter().cloned().map(channel).collect())
             .filter(|rules: &Vec<_>| !rules.is_empty()),
         handlers: namespace.handlers.iter().map(Handler::rule).collect(),
@@ -79,6 +91,7 @@ impl Check<'_> {
             if name.0.is_default() {
                 let (gate, channel) = (Gate::default(), namespace.channels.is_empty());
                 for (part, is_absent, instead) in [
+                    ("upstream", namespace.upstream.is_none(), "the upstream of the whole"),
                     ("gate", namespace.gate == gate, "[gate.rate]"),
                     ("channel", channel, "[[channel]]"),
                 ] {
@@ -87,6 +100,14 @@ impl Check<'_> {
                     }
                 }
             }
+            if namespace.upstream.is_none() && !namespace.routes.is_empty() {
+                let reason = "a namespace has routes of its own with an upstream of its own";
+                return self.refuse(&key("route"), reason);
+            }
+            if let Some(upstream) = &namespace.upstream {
+                self.not_itself(&key("upstream"), upstream, config)?;
+            }
+            self.routes(&key("route"), &namespace.routes)?;
             self.channel_rules(&key("channel"), &namespace.channels, &config.auth)?;
             self.handlers(&key("handler"), &namespace.handlers)?;
         }

@@ -19,6 +19,7 @@ impl Loaded {
     pub fn into_options(self) -> Result<(server::Options, sections::Log), Fault> {
         let Self { config, document } = self;
         let auth = auth(&config.auth, &document)?;
+        let upstream = upstream(&config, &document)?;
         let admin = config.admin.as_ref().map(|section| admin(section, &document)).transpose()?;
         let server = server::Options {
             listen: config.listen.0,
@@ -28,12 +29,12 @@ impl Loaded {
             drain: config.timeouts.drain.0,
             tls: tls::pair(&config, &document)?,
             gateway: gateway(&config),
-            upstream: upstream(&config, &document)?,
+            namespaces: namespace::options(&config, &upstream),
+            upstream,
             gate: gate::options(&config, &document)?,
             auth,
             session: session(&config.websocket),
             hub: hub(&config),
-            namespaces: namespace::options(&config),
             routes: config.routes.into_iter().map(rule).collect(),
             channels: config.channels.into_iter().map(channel).collect(),
             admin,

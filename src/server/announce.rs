@@ -11,6 +11,8 @@ use crate::change;
 use crate::handlers::is_reserved;
 use crate::hub::mail::Published;
 use crate::namespace::{self, Name};
+use crate::worker::apart::Apart;
+use crate::worker::settings::Settings;
 
 /// URIs in one announcement.
 const MOST_CHANGES: usize = 1000;
@@ -71,24 +73,21 @@ impl Reloader {
         if !is_short(event) || is_reserved(event) || matches!(event, "ping" | "auth") {
             return Err(Unannounced::BadEvent);
         }
-        let channel = self.namespace(namespace)?.channel(channel).into();
+        let settings = self.0.settings.borrow().clone();
+        let name = known(&settings, namespace)?;
+        let channel = name.channel(channel).into();
         let published = Published::new(channel, event.to_owned(), data, None);
-        let mail = &self.0.shared.mail;
+        let apart = settings.spaces.apart_of(&name);
+        let mail = apart.map_or(&self.0.shared.mail, Apart::mail);
         mail.iter().for_each(|mailbox| mailbox.publish(published.clone()));
         Ok(())
     }
 
-    fn namespace(&self, name: &str) -> Result<Name, Unannounced> {
-        let settings = self.0.settings.borrow();
-        let mut known = settings.options.namespaces.iter().map(|namespace| &namespace.name);
-        let known = known.any(|known| known.as_str() == name) || name == namespace::DEFAULT;
-        let parsed = Name::new(name).ok().filter(|_| known);
-        parsed.ok_or_else(|| Unannounced::NoNamespace(name.to_owned()))
-    }
-
-    /// Each URI counts as written: as by a PUT that went through this server and succeeded.
+    /// Each URI of the namespace's API counts as written: as by a PUT that went through this server
+    /// and succeeded.
     pub(crate) fn changed<'u>(
         &self,
+        namespace: &str,
         uris: impl IntoIterator<Item = &'u str>,
     ) -> Result<(), Unannounced> {
         if self.is_draining() {
@@ -102,14 +101,24 @@ impl Reloader {
             return Err(Unannounced::BadUri((*bad).to_owned()));
         }
         let (shared, settings) = (&self.0.shared, self.0.settings.borrow().clone());
+        let apart = settings.spaces.apart_of(&known(&settings, namespace)?);
+        let (hubs, mail) = apart.map_or((&shared.hubs, &shared.mail), |it| (it.hubs(), it.mail()));
+        let routes = apart.map_or(&settings.routes, |apart| &apart.routes);
         let nothing = HeaderMap::new();
         for uri in uris {
             let status = Some(StatusCode::OK);
-            let change = change::touched(&Method::PUT, uri, status, &nothing, &settings.routes);
+            let change = change::touched(&Method::PUT, uri, status, &nothing, routes);
             if let Some(change) = change {
-                shared.hubs.changed(&shared.mail, change);
+                hubs.changed(mail, change);
             }
         }
         Ok(())
     }
+}
+
+fn known(settings: &Settings, name: &str) -> Result<Name, Unannounced> {
+    let mut all = settings.options.namespaces.iter().map(|namespace| &namespace.name);
+    let is_known = name == namespace::DEFAULT || all.any(|known| known.as_str() == name);
+    let parsed = Name::new(name).ok().filter(|_| is_known);
+    parsed.ok_or_else(|| Unannounced::NoNamespace(name.to_owned()))
 }

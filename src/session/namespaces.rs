@@ -23,7 +23,9 @@ use crate::handlers;
 use crate::hub::Unbound;
 use crate::namespace::{self, Name};
 use crate::protocol::{ErrorCode, Message, Outgoing, Problem, Reason};
+use crate::route;
 use crate::units::Rate;
+use crate::upstream;
 
 /// One `[[namespace]]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,12 +37,23 @@ pub struct Options {
     pub handlers: Vec<handlers::Rule>,
     /// Messages of one address in it, besides what all messages may be.
     pub messages: Option<Rate>,
+    /// The API that it is of; none is that of `/`.
+    pub upstream: Option<upstream::Options>,
+    /// With an upstream of its own alone.
+    pub routes: Vec<route::Rule>,
 }
 
 impl Options {
     /// A namespace that has nothing of its own.
     pub fn new(name: Name) -> Self {
-        Self { name, channels: None, handlers: Vec::new(), messages: None }
+        Self {
+            name,
+            channels: None,
+            handlers: Vec::new(),
+            messages: None,
+            upstream: None,
+            routes: Vec::new(),
+        }
     }
 }
 

@@ -103,10 +103,10 @@ impl Sessions {
     }
 
     /// Those of a namespace, with no sockets but parts of these sockets.
-    pub fn of_namespace(&self, services: Services) -> Rc<Self> {
+    pub fn of_namespace(&self, hub: Rc<Hub>, services: Services) -> Rc<Self> {
         Rc::new(Self {
             services: RefCell::new(Rc::new(services)),
-            hub: Rc::clone(&self.hub),
+            hub,
             tasks: self.tasks.clone(),
             judges: Semaphore::new(0),
             all: RefCell::default(),
@@ -119,6 +119,10 @@ impl Sessions {
             draining: Cell::new(None),
             emptied: Notify::new(),
         })
+    }
+
+    pub fn hub(&self) -> Rc<Hub> {
+        Rc::clone(&self.hub)
     }
 
     /// All namespaces but `/`.

@@ -55,7 +55,7 @@ impl Settings {
     pub(crate) fn new(
         options: Options,
         identity: Option<Arc<Identity>>,
-        metrics: &metrics::Node,
+        metrics: &Arc<metrics::Node>,
     ) -> io::Result<Self> {
         let patterns = options.routes.iter().map(|rule| rule.path.clone());
         Ok(Self {
@@ -66,7 +66,7 @@ impl Settings {
             routes: Arc::new(Routes::new(options.routes.clone()).map_err(bad_route)?),
             counted: metrics.routes_of(patterns),
             channels: options.channels.clone().into(),
-            spaces: Spaces::new(&options, None)?,
+            spaces: Spaces::new(&options, None, metrics)?,
             client: client(&options)?,
             refetches: hub::Refetches::new(&options.hub),
             identity,
@@ -81,7 +81,7 @@ impl Settings {
         &self,
         options: Options,
         identity: Option<Arc<Identity>>,
-        metrics: &metrics::Node,
+        metrics: &Arc<metrics::Node>,
     ) -> io::Result<Self> {
         let before = &self.options;
         let gate = match options.gate == before.gate {
@@ -114,7 +114,7 @@ impl Settings {
             routes,
             counted: metrics.routes_of(patterns),
             channels: options.channels.clone().into(),
-            spaces: Spaces::new(&options, Some(&self.spaces))?,
+            spaces: Spaces::new(&options, Some(&self.spaces), metrics)?,
             client: client(&options)?,
             refetches,
             identity,
@@ -134,7 +134,7 @@ impl Settings {
         Rc::new(Upstream::new(options, secure, workers))
     }
 
-    fn via(&self) -> Option<Via> {
+    pub(super) fn via(&self) -> Option<Via> {
         self.options.gateway.via.as_deref().and_then(Via::new)
     }
 

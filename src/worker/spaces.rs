@@ -4,10 +4,12 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::apart::{Apart, Branch};
 use super::settings::{Settings, invalid};
 use crate::channel;
 use crate::gate::rate::Limiter;
 use crate::handlers::{BadHandler, Handlers};
+use crate::metrics;
 use crate::namespace::Name;
 use crate::server::Options;
 use crate::session::namespaces::{self, Namespace};
@@ -21,6 +23,8 @@ pub(crate) struct Space {
     channels: Arc<[channel::Rule]>,
     handlers: Arc<Handlers>,
     messages: Option<Arc<Limiter>>,
+    /// What it has of its own to ask.
+    apart: Option<Apart>,
 }
 
 /// What namespaces have.
@@ -34,7 +38,11 @@ pub(crate) struct Spaces {
 impl Spaces {
     /// Those that take the place of `before`, if there were any: what is the same keeps what was
     /// spent of it.
-    pub(super) fn new(options: &Options, before: Option<&Self>) -> io::Result<Self> {
+    pub(super) fn new(
+        options: &Options,
+        before: Option<&Self>,
+        metrics: &Arc<metrics::Node>,
+    ) -> io::Result<Self> {
         let mut spaces = Self::default();
         for own in &options.namespaces {
             let name = &own.name;
@@ -61,19 +69,33 @@ impl Spaces {
                 .iter()
                 .map(|rule| channel::Rule { pattern: name.channel(&rule.pattern), ..rule.clone() });
             let known = before.and_then(|before| before.all.iter().find(|it| it.name == *name));
+            let known_apart = known.and_then(|known| known.apart.as_ref());
+            let apart = Apart::new(own, options, known_apart, metrics)?;
             let limiter = known.and_then(|known| known.messages.as_ref());
             spaces.all.push(Space {
                 name: name.clone(),
                 channels: channels.collect(),
                 handlers: Arc::new(handlers),
                 messages: own.messages.map(|rate| Limiter::succeed(limiter, rate)),
+                apart,
             });
         }
         Ok(spaces)
     }
 
+    /// Those that have something of their own to ask.
+    pub(super) fn apart(&self) -> impl Iterator<Item = (&Name, &Apart)> {
+        self.all.iter().filter_map(|space| Some((&space.name, space.apart.as_ref()?)))
+    }
+
+    /// What that namespace has of its own to ask.
+    pub(crate) fn apart_of(&self, name: &Name) -> Option<&Apart> {
+        self.apart().find(|(other, _)| *other == name).map(|(_, apart)| apart)
+    }
+
     /// Forgets budgets that are full again.
     pub(super) fn sweep(&self) {
+        self.apart().for_each(|(_, apart)| apart.sweep());
         self.all.iter().filter_map(|space| space.messages.as_ref()).for_each(|it| it.sweep());
     }
 }
@@ -85,23 +107,37 @@ fn bad_handler(name: &Name, (number, bad): (usize, BadHandler)) -> io::Error {
 impl Settings {
     /// What the sockets of a worker use, `services` in `/`. Those of namespaces that there were go
     /// on with what they know.
-    pub(super) fn with_namespaces(&self, services: Services, sessions: &Sessions) -> Services {
+    pub(super) fn with_namespaces(
+        &self,
+        services: Services,
+        sessions: &Sessions,
+        branches: &[Rc<Branch>],
+    ) -> Services {
         let before = sessions.namespaces();
         let namespaces = self.spaces.all.iter().map(|space| {
+            let branch = branches.iter().find(|branch| branch.name == space.name);
+            let hub = branch.map_or_else(|| sessions.hub(), |branch| Rc::clone(&branch.hub));
+            let exchange = branch.map_or(&services.exchange, |branch| &branch.exchange);
+            let routes = space.apart.as_ref().map_or(&services.routes, |apart| &apart.routes);
             let own = Services {
+                exchange: Rc::clone(exchange),
+                routes: Arc::clone(routes),
                 channels: Arc::clone(&space.channels),
                 handlers: Arc::clone(&space.handlers),
                 messages: space.messages.clone(),
                 ..services.clone()
             };
-            match before.iter().find(|namespace| *namespace.name == space.name) {
+            let is_known = |namespace: &&Namespace| {
+                *namespace.name == space.name && Rc::ptr_eq(&namespace.sessions.hub(), &hub)
+            };
+            match before.iter().find(is_known) {
                 Some(namespace) => {
                     namespace.sessions.succeed(own);
                     namespace.clone()
                 }
                 None => Namespace {
                     name: Rc::new(space.name.clone()),
-                    sessions: sessions.of_namespace(own),
+                    sessions: sessions.of_namespace(hub, own),
                 },
             }
         });

@@ -169,6 +169,13 @@ fn the_program_publishes_and_says_what_has_changed() {
         socket.assert_silent();
     }
     let handle = pogo.handle();
+    api.put("/posts/1", json!(3));
+    handle.changed_in("/a", ["/posts/1"]).unwrap();
+    for socket in &mut sockets {
+        assert_eq!(socket.event()["data"], 3);
+    }
+    let unknown = Unannounced::NoNamespace("/b".into());
+    assert_eq!(handle.changed_in("/b", ["/posts/1"]), Err(unknown));
     let bad_uri = Unannounced::BadUri("x".into());
     assert_eq!(handle.changed(["/a", "x"]), Err(bad_uri));
     assert_eq!(handle.changed(vec!["/a"; 1001]), Err(Unannounced::TooMany));

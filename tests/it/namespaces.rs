@@ -8,7 +8,7 @@ use pogo::server::Options;
 use pogo::session::namespaces;
 use serde_json::{Value, json};
 
-use crate::harness::{Pogo, Reply, Socket, in_every_format, start, start_of_two};
+use crate::harness::{Api, Nowhere, Pogo, Reply, Socket, in_every_format, start, start_of_two};
 
 fn namespace(name: &str) -> namespaces::Options {
     namespaces::Options::new(Name::new(name).unwrap())
@@ -386,4 +386,160 @@ fn stale_and_lost_are_told_with_their_namespace() {
     assert_eq!(pogo.write("PUT", "/posts/1", &json!(2)), 200);
     let stale = json!({"event": "stale", "uri": "/posts/1", "namespace": "/a"});
     assert_eq!(socket.event(), stale);
+}
+
+/// A namespace with an API of its own.
+fn apart(name: &str, api: &Api) -> namespaces::Options {
+    let origin = api.address().to_string().parse().unwrap();
+    let upstream = Some(pogo::upstream::Options { origin, ..Default::default() });
+    namespaces::Options { upstream, ..namespace(name) }
+}
+
+#[test]
+fn a_namespace_with_an_api_of_its_own_has_views_of_its_own() {
+    let other = Api::start();
+    let (api, pogo) = start_of_two(|options| options.namespaces = vec![apart("/a", &other)]);
+    api.put("/posts/1", json!("of all"));
+    other.put("/posts/1", json!("of its own"));
+    let mut sockets: Vec<_> = (0..4).map(|_| Socket::open_as(&pogo, "ann")).collect();
+    for socket in &mut sockets {
+        socket.must(connect("/a"));
+        let bind = |space: &str| json!({"event": "bind", "uri": "/posts/1", "version": null, "namespace": space});
+        assert_eq!(socket.must(bind("/"))["data"], "of all");
+        assert_eq!(socket.must(bind("/a"))["data"], "of its own");
+    }
+    assert_eq!(other.seen("GET /posts/1")[0].header("authorization"), Some("Bearer ann"));
+    // By plain HTTP it has the paths below its name.
+    for (path, space, data) in [("/a/posts/1", json!("/a"), 2), ("/posts/1", Value::Null, 3)] {
+        assert_eq!(pogo.write("PUT", path, &json!(data)), 200);
+        for socket in &mut sockets {
+            let event = socket.event();
+            assert_eq!((&event["namespace"], &event["data"]), (&space, &json!(data)));
+        }
+    }
+    let show = json!({"event": "show", "uri": "/posts/1", "namespace": "/a", "bind": false});
+    assert_eq!(sockets[0].must(show)["data"], 2);
+    let update = json!({"event": "update", "uri": "/posts/1", "namespace": "/a", "data": 4});
+    sockets[0].must(update);
+    for socket in &mut sockets {
+        assert_eq!(socket.event()["data"], 4);
+        socket.see_through(&pogo);
+        socket.assert_silent();
+    }
+    assert_eq!(api.seen("PUT /posts/1").len(), 1);
+    assert!(api.seen("PUT /a").is_empty());
+}
+
+#[test]
+fn plain_requests_below_its_name_go_to_its_api_without_the_name() {
+    let (other, deeper) = (Api::start(), Api::start());
+    let (api, pogo) = start(|options| {
+        options.namespaces = vec![apart("/a", &other), apart("/a/b", &deeper), namespace("/c")];
+    });
+    for (path, api, target) in [
+        ("/a/x?y=/a/z", &other, "/x?y=/a/z"),
+        ("/a", &other, "/"),
+        ("/a?q", &other, "/?q"),
+        ("/a/", &other, "/"),
+        ("/a/b/x", &deeper, "/x"),
+        ("/a/bc", &other, "/bc"),
+        ("/ab/1", &api, "/ab/1"),
+        ("/A/1", &api, "/A/1"),
+        ("/c/1", &api, "/c/1"),
+    ] {
+        let line = format!("GET {target}");
+        let before = api.seen(&line).len();
+        pogo.get(path).message();
+        assert_eq!(api.seen(&line).len(), before + 1, "{path}");
+    }
+    // Where the API says that something is, its client finds it.
+    let created =
+        pogo.ask("POST /a/posts HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n1").message();
+    assert_eq!(created.one("location").as_deref(), Some("/a/posts/1"));
+    other.on("GET /moved", |_, _| Some(Reply::empty(302).with("Location", "//x/y")));
+    assert_eq!(pogo.get("/a/moved").message().one("location").as_deref(), Some("//x/y"));
+}
+
+#[test]
+fn the_routes_and_hooks_of_a_namespace_are_of_its_api() {
+    let other = Api::start();
+    let (api, pogo) = start(|options| {
+        let routes = vec![Rule { path: "/secret/{id}".into(), realtime: false, ..Rule::default() }];
+        let act = pogo::handlers::Act::Forward("/hook".into());
+        let handlers = vec![pogo::handlers::Rule { event: "track".into(), act }];
+        options.namespaces = vec![namespaces::Options { routes, handlers, ..apart("/a", &other) }];
+        options.routes = vec![Rule { path: "/b/{id}".into(), realtime: false, ..Rule::default() }];
+    });
+    let mut socket = at(&pogo, "/a");
+    assert_eq!(socket.error(json!({"event": "bind", "uri": "/secret/1"})), "not_bindable");
+    socket.bind("/b/1");
+    assert_eq!(
+        socket.error(json!({"event": "bind", "uri": "/b/1", "namespace": "/"})),
+        "not_bindable"
+    );
+    socket.must(json!({"event": "bind", "uri": "/secret/1", "namespace": "/"}));
+    socket.must(json!({"event": "track"}));
+    assert_eq!((other.seen("POST /hook").len(), api.seen("POST").len()), (1, 0));
+}
+
+#[test]
+fn who_is_in_a_namespace_that_gets_another_api_has_to_join_it_again() {
+    let (old, new) = (Api::start(), Api::start());
+    old.put("/posts/1", json!(1));
+    new.put("/posts/1", json!(2));
+    let (_api, mut pogo) = start_of_two(|options| options.namespaces = vec![apart("/a", &old)]);
+    let mut socket = at(&pogo, "/a");
+    socket.bind("/posts/1");
+    // What stays keeps its bindings.
+    pogo.reload(|options| options.namespaces.push(namespace("/b")));
+    pogo.reload(|options| options.namespaces[0] = apart("/a", &new));
+    assert_eq!(socket.event()["event"], "unbind");
+    assert_eq!(socket.event()["event"], "pogo:disconnect");
+    socket.must(connect("/a"));
+    let bind = json!({"event": "bind", "uri": "/posts/1", "version": null});
+    assert_eq!(socket.must(bind)["data"], 2);
+    assert_eq!(pogo.write("PUT", "/a/posts/1", &json!(3)), 200);
+    assert_eq!(socket.event()["data"], 3);
+    assert!(old.seen("PUT").is_empty());
+    pogo.reload(|options| options.namespaces.clear());
+    assert_eq!(socket.event()["event"], "unbind");
+    assert_eq!(socket.event()["event"], "pogo:disconnect");
+    // The name is the first API's now.
+    assert_eq!(pogo.write("PUT", "/a/posts/1", &json!(4)), 200);
+    assert!(new.seen("PUT /posts/1").len() == 1);
+}
+
+#[test]
+fn an_api_of_a_namespace_that_is_down_is_no_matter_of_others() {
+    let nowhere = Nowhere::new();
+    let (api, pogo) = start(|options| {
+        let origin = nowhere.address().to_string().parse().unwrap();
+        let upstream = Some(pogo::upstream::Options { origin, ..Default::default() });
+        options.namespaces = vec![namespaces::Options { upstream, ..namespace("/a") }];
+    });
+    api.put("/posts/1", json!(1));
+    let mut socket = at(&pogo, "/a");
+    assert_eq!(socket.error(json!({"event": "bind", "uri": "/posts/1"})), "upstream_error");
+    socket.must(json!({"event": "bind", "uri": "/posts/1", "namespace": "/"}));
+    assert_eq!(pogo.get("/a/posts/1").message().status(), 502);
+    assert_eq!(pogo.get("/posts/1").message().status(), 200);
+}
+
+#[test]
+fn routes_of_a_namespace_need_an_api_of_its_own() {
+    let (_api, mut pogo) = start(|_| ());
+    let refused = pogo.try_reload(|options| {
+        let routes = vec![Rule { path: "/x".into(), ..Rule::default() }];
+        options.namespaces = vec![namespaces::Options { routes, ..namespace("/a") }];
+    });
+    assert!(refused.unwrap_err().to_string().contains("upstream of its own"));
+    for names in [&["/a", "/a"][..], &["/"]] {
+        let refused = pogo.try_reload(|options| {
+            with(names)(options);
+            if names.len() == 1 {
+                options.namespaces[0].channels = Some(Vec::new());
+            }
+        });
+        assert!(refused.is_err(), "{names:?}");
+    }
 }
