@@ -40,6 +40,7 @@ pub mod groups;
 pub mod handlers;
 pub mod head;
 pub mod headers;
+pub mod holds;
 pub mod hub;
 pub mod metrics;
 pub mod namespace;
