@@ -3,11 +3,11 @@
 mod answer;
 mod branch;
 mod notes;
+mod peer;
 mod tunnel;
 
-use std::cell::Cell;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,19 +22,17 @@ use tokio_util::task::TaskTracker;
 pub use self::answer::Answer;
 pub use self::branch::Branch;
 use self::notes::{Notes, log, over_rate, shut_out};
+pub use self::peer::Peer;
 use self::tunnel::{bare, tunnel};
 use crate::access::Access;
 use crate::body::Limits;
 use crate::callers::Callers;
 use crate::change;
-use crate::downstream::{Downstream, Rest};
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
 use crate::gate::{Account, Action, Gate, forwarded};
-use crate::head::Heads;
 use crate::headers::{self, ClientAddress};
 use crate::rejection::{self, Rejection};
 use crate::session::{self, Opening, Sessions};
-use crate::spelling::Spelling;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -69,62 +67,6 @@ impl Default for Options {
             via: Some("pogo".into()),
             websocket_path: "/".into(),
         }
-    }
-}
-
-/// A connection's other end.
-#[derive(Debug)]
-pub struct Peer {
-    address: ClientAddress,
-    /// Whether it is a trusted proxy, as the gate of that number said.
-    trusted: Cell<(u64, bool)>,
-    /// It does not say for whom it forwards.
-    mute: bool,
-    heads: Arc<Heads>,
-    rest: Arc<Rest>,
-    spelling: Arc<Spelling>,
-}
-
-impl Peer {
-    pub fn new(peer: SocketAddr, gate: &Gate) -> Self {
-        let address = ClientAddress::direct(peer);
-        let trusted = Cell::new((gate.number(), gate.trusts(address.ip)));
-        Self {
-            address,
-            trusted,
-            mute: false,
-            heads: Arc::default(),
-            rest: Arc::default(),
-            spelling: Arc::default(),
-        }
-    }
-
-    /// The same, with what is known of the connection.
-    pub(crate) fn on(self, stream: &Downstream) -> Self {
-        Self { heads: stream.heads(), rest: stream.rest(), spelling: stream.spelling(), ..self }
-    }
-
-    /// The same, whose headers are not believed: a proxy that does not say for whom it forwards.
-    pub(crate) fn untrusted(self) -> Self {
-        Self { mute: true, ..self }
-    }
-
-    /// The same over TLS.
-    pub(crate) fn over_tls(self) -> Self {
-        Self { address: self.address.over_tls(), ..self }
-    }
-
-    pub(crate) fn is_trusted_by(&self, gate: &Gate) -> bool {
-        let (number, trusted) = self.trusted.get();
-        if number == gate.number() {
-            return trusted && !self.mute;
-        }
-        self.trusted.set((gate.number(), gate.trusts(self.address.ip)));
-        self.is_trusted_by(gate)
-    }
-
-    pub(crate) fn ip(&self) -> IpAddr {
-        self.address.ip
     }
 }
 

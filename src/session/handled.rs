@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use serde_json::value::RawValue;
 
 use super::Session;
+use super::namespaces::Custom;
 use crate::audience::Viewer;
 use crate::body::RequestBody;
 use crate::gate::Action;
@@ -31,25 +32,26 @@ impl Session {
         if !self.begin_call(message.id.as_deref()) {
             return;
         }
-        let mut lanes = self.extra().lanes.borrow_mut();
-        if let Some((_, lane)) = lanes.iter_mut().find(|(event, _)| **event == *message.event) {
-            return lane.push_back(message);
-        }
         let event: Arc<str> = message.event.as_str().into();
+        let custom = Custom { message, viewer: Rc::clone(&self.viewer.borrow()) };
+        let mut lanes = self.extra().lanes.borrow_mut();
+        if let Some((_, lane)) = lanes.iter_mut().find(|(other, _)| *other == event) {
+            return lane.push_back(custom);
+        }
         lanes.push((Arc::clone(&event), VecDeque::new()));
         if let Some(me) = self.me.upgrade() {
-            self.sessions.tasks.spawn_local(me.run_events(event, message));
+            self.sessions.tasks.spawn_local(me.run_events(event, custom));
         }
     }
 
-    async fn run_events(self: Rc<Self>, event: Arc<str>, mut message: Message) {
+    async fn run_events(self: Rc<Self>, event: Arc<str>, mut custom: Custom) {
         loop {
-            self.answer_event(&message).await;
+            self.answer_event(&custom).await;
             self.end_call();
             let mut lanes = self.extra().lanes.borrow_mut();
             let Some(at) = lanes.iter().position(|(other, _)| *other == event) else { return };
             match lanes[at].1.pop_front() {
-                Some(next) => message = next,
+                Some(next) => custom = next,
                 None => {
                     lanes.swap_remove(at);
                     return;
@@ -58,11 +60,10 @@ impl Session {
         }
     }
 
-    async fn answer_event(&self, message: &Message) {
-        let viewer = Rc::clone(&self.viewer.borrow());
-        let answer = self.handled(message, &viewer).await;
+    async fn answer_event(&self, Custom { message, viewer }: &Custom) {
+        let answer = self.handled(message, viewer).await;
         // What was done with one credential is not shown under the next.
-        let is_stranger = !Rc::ptr_eq(&viewer, &self.viewer.borrow());
+        let is_stranger = !Rc::ptr_eq(viewer, &self.viewer.borrow());
         match answer {
             Err(problem) if is_stranger => {
                 self.refuse(message.id.as_deref(), &Problem { data: None, ..problem });

@@ -18,6 +18,7 @@ use super::calls::Calls;
 use super::frames::Frames;
 use super::outbox::Outbox;
 use super::registry::Sessions;
+use crate::audience::Viewer;
 use crate::channel;
 use crate::handlers;
 use crate::hub::Unbound;
@@ -85,6 +86,12 @@ impl Deref for Outlet {
     }
 }
 
+/// A custom event, and who the session was when it came.
+pub(super) struct Custom {
+    pub(super) message: Message,
+    pub(super) viewer: Rc<Viewer>,
+}
+
 /// What only sessions have that use namespaces or handlers.
 #[derive(Default)]
 pub(super) struct Extra {
@@ -94,7 +101,7 @@ pub(super) struct Extra {
     home: OnceCell<Rc<Name>>,
     parts: RefCell<Vec<Rc<Session>>>,
     /// Events that wait for their handler, by name; of one name one after the other.
-    pub(super) lanes: RefCell<Vec<(Arc<str>, VecDeque<Message>)>>,
+    pub(super) lanes: RefCell<Vec<(Arc<str>, VecDeque<Custom>)>>,
 }
 
 impl Session {
@@ -128,7 +135,7 @@ impl Session {
         count(self.socket()) + of_parts
     }
 
-    fn part(&self, name: &str) -> Option<Rc<Session>> {
+    fn part_in(&self, name: &str) -> Option<Rc<Session>> {
         let parts = self.extra.get()?.parts.borrow();
         let found = parts
             .iter()
@@ -172,7 +179,7 @@ impl Session {
             "pogo:connect" => self.connect(&name, &message),
             "pogo:disconnect" => self.disconnect(&name, &message),
             _ if name == namespace::DEFAULT => return Some(message),
-            _ => match self.part(&name) {
+            _ => match self.part_in(&name) {
                 Some(part) => part.take_part(message),
                 None => self.refuse(message.id.as_deref(), &self.absence(&name)),
             },
@@ -192,7 +199,7 @@ impl Session {
     }
 
     fn connect(&self, name: &str, message: &Message) {
-        if name != namespace::DEFAULT && self.part(name).is_none() {
+        if name != namespace::DEFAULT && self.part_in(name).is_none() {
             let Some(namespace) = self.namespace(name) else {
                 return self.refuse(message.id.as_deref(), &self.absence(name));
             };
@@ -207,7 +214,7 @@ impl Session {
             let problem = Problem::new(ErrorCode::BadRequest, text);
             return self.refuse(message.id.as_deref(), &problem);
         }
-        match self.part(name) {
+        match self.part_in(name) {
             Some(part) => self.leave_part(&part, None),
             None if self.namespace(name).is_none() => {
                 return self.refuse(message.id.as_deref(), &self.absence(name));
@@ -318,7 +325,7 @@ impl Session {
         if let (Some(channel), Some(name)) = (&message.channel, self.namespace_name()) {
             message.channel = Some(name.channel(channel));
         }
-        self.act(message);
+        self.heed(message);
     }
 
     fn over_the_namespace(&self) -> Option<Problem> {

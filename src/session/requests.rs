@@ -57,12 +57,12 @@ impl Session {
             return self.refuse(message.id.as_deref(), &problem);
         }
         if let Some(message) = self.in_namespace(message) {
-            self.act(message);
+            self.heed(message);
         }
     }
 
     /// A message in the session's own namespace.
-    pub(super) fn act(&self, message: Message) {
+    pub(super) fn heed(&self, message: Message) {
         match (message.event.as_str(), message.channel.is_some(), message.uri.is_some()) {
             ("channel:subscribe" | "pogo:subscribe", ..) => self.subscribe(&message),
             ("channel:unsubscribe" | "pogo:unsubscribe", ..) => self.unsubscribe(&message),
