@@ -22,7 +22,7 @@ pub(super) fn check(config: &Config, document: &Document) -> Result<(), Fault> {
     check.gate(&config.gate)?;
     check.admin(config)?;
     tls::check(config, document)?;
-    check.routes("route", &config.routes)?;
+    check.routes("route", &config.routes, config)?;
     check.channel_rules("channel", &config.channels, &config.auth)?;
     check.namespaces(config)
 }
@@ -227,7 +227,12 @@ impl Check<'_> {
     }
 
     /// Those at `section`: `route`, or that of a namespace.
-    pub(super) fn routes(&self, section: &str, routes: &[Route]) -> Result<(), Fault> {
+    pub(super) fn routes(
+        &self,
+        section: &str,
+        routes: &[Route],
+        config: &Config,
+    ) -> Result<(), Fault> {
         let mut table = matchit::Router::new();
         for (at, route) in routes.iter().enumerate() {
             let key = format!("{section}.{at}.path");
@@ -240,7 +245,30 @@ impl Check<'_> {
             if let Err(error) = table.insert(path.as_str(), at) {
                 return self.refuse(&key, self.bad_pattern(section, routes, path, &error));
             }
-            self.route(&format!("{section}.{at}"), route)?;
+            let section = format!("{section}.{at}");
+            self.route(&section, route)?;
+            self.poll(&section, route, config)?;
+        }
+        Ok(())
+    }
+
+    /// Each poll of each view is a request to the API: one that is too short is taken for a slip.
+    fn poll(&self, section: &str, route: &Route, config: &Config) -> Result<(), Fault> {
+        const SHORTEST: Interval = Interval::millis(100);
+        let Some(poll) = route.poll else { return Ok(()) };
+        let key = format!("{section}.poll");
+        if poll.0 < SHORTEST.0 {
+            let expected = format!("a duration of {SHORTEST} or more");
+            let kind = Kind::Value { found: poll.to_string(), expected };
+            return Err(self.document.fault(&key, kind));
+        }
+        let shortest = route.min_interval.unwrap_or(config.views.min_interval);
+        if poll.0 < shortest.0 {
+            let reason = format!("a view is not fetched more often than min_interval, {shortest}");
+            return self.refuse(&key, reason);
+        }
+        if !route.realtime {
+            return self.refuse(&key, "realtime = false, so there is nothing to look at");
         }
         Ok(())
     }

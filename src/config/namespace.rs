@@ -107,7 +107,7 @@ impl Check<'_> {
             if let Some(upstream) = &namespace.upstream {
                 self.not_itself(&key("upstream"), upstream, config)?;
             }
-            self.routes(&key("route"), &namespace.routes)?;
+            self.routes(&key("route"), &namespace.routes, config)?;
             self.channel_rules(&key("channel"), &namespace.channels, &config.auth)?;
             self.handlers(&key("handler"), &namespace.handlers)?;
         }

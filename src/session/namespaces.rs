@@ -232,7 +232,7 @@ impl Session {
             connection: RefCell::new(None),
             client: self.client.clone(),
             host: self.host.clone(),
-            frames: RefCell::new(Frames::of(self.outbox.format.is_binary())),
+            frames: RefCell::new(Frames::of(self.outbox.dialect)),
             outbox: Outlet::Of(socket),
             extra: OnceCell::from(Box::new(Extra {
                 name: Some(Rc::clone(&namespace.name)),
