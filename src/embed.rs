@@ -29,8 +29,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use http::Uri;
@@ -44,6 +43,8 @@ use crate::server::{Options, Refused, Reloaded, Reloader, Server, Unannounced};
 use crate::session::namespaces;
 use crate::upstream::Tls;
 
+/// How long the end of Pogo waits for a handler that blocks its thread.
+const GRACE: Duration = Duration::from_millis(500);
 /// How long a handler may take unless the program says otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -358,14 +359,18 @@ impl Handle {
 struct Own {
     runtime: runtime::Handle,
     stop: CancellationToken,
-    thread: Option<JoinHandle<()>>,
+    /// Closed when the thread ends.
+    ended: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Own {
     fn start() -> io::Result<Self> {
         let (stop, (tell, told)) = (CancellationToken::new(), mpsc::sync_channel(1));
+        let (ends, ended) = mpsc::sync_channel(1);
         let stopped = stop.clone();
-        let thread = std::thread::Builder::new().name("handlers".into()).spawn(move || {
+        std::thread::Builder::new().name("handlers".into()).spawn(move || {
+            // Dropped last.
+            let _ends: mpsc::SyncSender<()> = ends;
             let built = runtime::Builder::new_current_thread().enable_all().build();
             let handle = built.as_ref().map(|runtime| runtime.handle().clone());
             let handle = handle.map_err(|error| io::Error::new(error.kind(), error.to_string()));
@@ -378,17 +383,16 @@ impl Own {
         })?;
         let gone = |_| io::Error::other("the thread of the handlers has ended");
         let runtime = told.recv().map_err(gone)??;
-        Ok(Self { runtime, stop, thread: Some(thread) })
+        Ok(Self { runtime, stop, ended: Mutex::new(ended) })
     }
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
         self.stop.cancel();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread of the handlers ended in a panic");
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(GRACE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!("a handler blocks its thread, which is left behind");
         }
     }
 }

@@ -258,11 +258,6 @@ impl Node {
         &self.workers[number.min(self.workers.len() - 1)]
     }
 
-    /// How many workers there are.
-    pub fn count(&self) -> usize {
-        self.workers.len() - 1
-    }
-
     /// The counters of the one thread that is no worker.
     pub fn outside(&self) -> &Worker {
         &self.workers[self.workers.len() - 1]

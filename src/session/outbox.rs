@@ -22,14 +22,14 @@ const BATCH: usize = 32;
 /// Bytes of states turned into frames ahead of the socket.
 const AHEAD: usize = 64 * 1024;
 /// Channel events that wait for one socket; past it they are counted and reported as lost.
-const MAX_CHANNEL_EVENTS: usize = 256;
+const MAX_CHANNEL_EVENTS: u16 = 256;
 
 #[derive(Default)]
 pub(super) struct Outbox {
     pub(super) dialect: Dialect,
     queue: RefCell<VecDeque<Queued>>,
     bytes: Cell<usize>,
-    channel_events: Cell<usize>,
+    channel_events: Cell<u16>,
     ready: RefCell<Ready>,
     lost: RefCell<Vec<(Arc<str>, u64)>>,
     /// States made into frames, and not counted yet.

@@ -9,12 +9,12 @@ use http::HeaderName;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+use super::Shared;
 use super::settings::{Settings, invalid};
 use crate::exchange::Exchange;
 use crate::gate::auth::{self, Authenticator};
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
-use crate::metrics;
 use crate::namespace::Name;
 use crate::route::{Routes, Rule};
 use crate::server::Options;
@@ -44,7 +44,7 @@ impl Apart {
         own: &namespaces::Options,
         options: &Options,
         before: Option<&Self>,
-        metrics: &Arc<metrics::Node>,
+        shared: &Shared,
     ) -> io::Result<Option<Self>> {
         let Some(upstream) = &own.upstream else {
             return match own.routes.is_empty() {
@@ -74,8 +74,8 @@ impl Apart {
         let (mail, node) = match known {
             Some(known) => (Arc::clone(&known.mail), known.node.clone()),
             None => {
-                let mail = (0..metrics.count()).map(|_| Mailbox::default()).collect();
-                (mail, hub::Node::new(Arc::clone(metrics)))
+                let mail = (0..shared.workers).map(|_| Mailbox::default()).collect();
+                (mail, shared.hubs.apart())
             }
         };
         // A logout at this API is none at the one that checks credentials.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use super::Shared;
 use super::spaces::Spaces;
 use crate::channel;
 use crate::exchange::Exchange;
@@ -55,7 +56,7 @@ impl Settings {
     pub(crate) fn new(
         options: Options,
         identity: Option<Arc<Identity>>,
-        metrics: &Arc<metrics::Node>,
+        shared: &Shared,
     ) -> io::Result<Self> {
         let patterns = options.routes.iter().map(|rule| rule.path.clone());
         Ok(Self {
@@ -64,9 +65,9 @@ impl Settings {
             gate: Arc::new(Gate::new(&options.gate).map_err(invalid)?),
             authenticator: Arc::new(Authenticator::new(&options.auth).map_err(invalid)?),
             routes: Arc::new(Routes::new(options.routes.clone()).map_err(bad_route)?),
-            counted: metrics.routes_of(patterns),
+            counted: shared.metrics.routes_of(patterns),
             channels: options.channels.clone().into(),
-            spaces: Spaces::new(&options, None, metrics)?,
+            spaces: Spaces::new(&options, None, shared)?,
             client: client(&options)?,
             refetches: hub::Refetches::new(&options.hub),
             identity,
@@ -81,7 +82,7 @@ impl Settings {
         &self,
         options: Options,
         identity: Option<Arc<Identity>>,
-        metrics: &Arc<metrics::Node>,
+        shared: &Shared,
     ) -> io::Result<Self> {
         let before = &self.options;
         let gate = match options.gate == before.gate {
@@ -112,9 +113,9 @@ impl Settings {
             gate,
             authenticator,
             routes,
-            counted: metrics.routes_of(patterns),
+            counted: shared.metrics.routes_of(patterns),
             channels: options.channels.clone().into(),
-            spaces: Spaces::new(&options, Some(&self.spaces), metrics)?,
+            spaces: Spaces::new(&options, Some(&self.spaces), shared)?,
             client: client(&options)?,
             refetches,
             identity,

@@ -4,12 +4,12 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::Shared;
 use super::apart::{Apart, Branch};
 use super::settings::{Settings, invalid};
 use crate::channel;
 use crate::gate::rate::Limiter;
 use crate::handlers::{BadHandler, Handlers};
-use crate::metrics;
 use crate::namespace::Name;
 use crate::server::Options;
 use crate::session::namespaces::{self, Namespace};
@@ -41,7 +41,7 @@ impl Spaces {
     pub(super) fn new(
         options: &Options,
         before: Option<&Self>,
-        metrics: &Arc<metrics::Node>,
+        shared: &Shared,
     ) -> io::Result<Self> {
         let mut spaces = Self::default();
         for own in &options.namespaces {
@@ -70,7 +70,7 @@ impl Spaces {
                 .map(|rule| channel::Rule { pattern: name.channel(&rule.pattern), ..rule.clone() });
             let known = before.and_then(|before| before.all.iter().find(|it| it.name == *name));
             let known_apart = known.and_then(|known| known.apart.as_ref());
-            let apart = Apart::new(own, options, known_apart, metrics)?;
+            let apart = Apart::new(own, options, known_apart, shared)?;
             let limiter = known.and_then(|known| known.messages.as_ref());
             spaces.all.push(Space {
                 name: name.clone(),

@@ -113,6 +113,7 @@ fn a_handler_that_blocks_or_hangs_answers_an_error_and_holds_up_no_worker() {
     let (release, held) = std::sync::mpsc::channel::<()>();
     let held = Arc::new(Mutex::new(held));
     let pogo = before(&api)
+        .configure(|options| options.workers = 1)
         .handler_timeout(Duration::from_millis(50))
         .on("hang", |_| std::future::pending::<Result<(), HandlerError>>())
         .on("block", move |_| {
@@ -129,13 +130,11 @@ fn a_handler_that_blocks_or_hangs_answers_an_error_and_holds_up_no_worker() {
     // One that blocks its thread keeps the others from it, and no worker.
     socket.send(&json!({"id": 100, "event": "block"}));
     let mut other = open(&pogo, "/");
-    for socket in [&mut other, &mut socket] {
-        socket.bind("/posts/1");
-    }
+    other.bind("/posts/1");
     assert_eq!(socket.answer(100)["error"]["code"], "upstream_timeout");
-    drop(release);
-    other.must(json!({"event": "ping"}));
+    // Even the end of it all does not wait for it.
     pogo.drain().unwrap();
+    drop(release);
 }
 
 #[test]
