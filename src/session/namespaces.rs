@@ -169,9 +169,14 @@ impl Session {
         if message.namespace.is_none() && home.is_none() && !is_of_pogo {
             return Some(message);
         }
-        // The socket's, wherever they are said.
+        // The socket's, in whatever namespace they are said.
         if matches!(message.event.as_str(), "ping" | "auth") {
-            return Some(message);
+            let name = message.namespace.as_deref().unwrap_or(namespace::DEFAULT);
+            if name == namespace::DEFAULT || self.namespace(name).is_some() {
+                return Some(message);
+            }
+            self.refuse(message.id.as_deref(), &self.absence(name));
+            return None;
         }
         let home = home.map_or(namespace::DEFAULT, |home| home.as_str());
         let name = message.namespace.take().unwrap_or_else(|| home.to_owned());
