@@ -153,8 +153,9 @@ fn a_namespace_that_cannot_be_what_it_says_is_refused() {
             "7: namespace.handler.credentials: the API",
         ),
     ] {
-        let lines = format!("[[namespace]]\n{lines}");
-        refuses_after_upstream(&lines, &format!("pogo.toml:{start}"));
+        let ended = Place::with(&format!("{UPSTREAM}[[namespace]]\n{lines}")).run(&["check"]);
+        assert!(ended.err.starts_with(&format!("pogo.toml:{start}")), "{}", ended.err);
+        assert_eq!(ended.code, Some(64));
     }
 }
 
