@@ -7,11 +7,14 @@ mod keys;
 mod msgpack;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 
 pub use self::format::{Encoded, Format};
 use self::keys::Key;
+#[cfg(test)]
+pub(crate) use self::msgpack::tests::values as any_value;
 use crate::namespace;
 
 /// What a client sent, read but not yet judged.
@@ -31,6 +34,8 @@ pub struct Message {
     pub bind: Option<bool>,
     pub method: Option<String>,
     pub returns: bool,
+    pub delta: Option<bool>,
+    pub ttl: Option<Duration>,
     /// The first option that later releases know and this one does not.
     pub unsupported: Option<&'static str>,
 }
@@ -49,7 +54,12 @@ pub struct Outgoing<'a> {
     pub data: Option<&'a RawValue>,
     /// What is written for `data` in MsgPack, where it contains binary.
     pub packed: Option<&'a [u8]>,
+    /// JSON text of a patch, and the version that it is of.
+    pub patch: Option<&'a RawValue>,
+    pub from: Option<&'a str>,
     pub version: Option<&'a str>,
+    /// Unix seconds.
+    pub expires: Option<u64>,
     pub reason: Option<Reason>,
     pub count: Option<u64>,
     pub error: Option<&'a Problem>,
@@ -67,7 +77,7 @@ enum Field<'a> {
 type Fields<'a, const N: usize> = [Option<(Key, Field<'a>)>; N];
 
 impl Outgoing<'_> {
-    fn fields(&self) -> Fields<'_, 11> {
+    fn fields(&self) -> Fields<'_, 14> {
         let (namespace, channel) = match self.channel {
             Some(channel) => {
                 let (namespace, channel) = namespace::of_channel(channel);
@@ -84,7 +94,10 @@ impl Outgoing<'_> {
             text(Key::Channel, channel),
             text(Key::Namespace, namespace),
             self.data.map(|data| (Key::Data, Field::Raw(data, self.packed))),
+            self.patch.map(|patch| (Key::Patch, Field::Raw(patch, None))),
+            text(Key::From, self.from),
             text(Key::Version, self.version),
+            self.expires.map(|expires| (Key::Expires, Field::Number(expires))),
             text(Key::Reason, self.reason.map(Reason::name)),
             self.count.map(|count| (Key::Count, Field::Number(count))),
             self.error.map(|problem| (Key::Error, Field::Problem(problem))),
@@ -113,6 +126,8 @@ pub enum Reason {
     Forbidden,
     Expired,
     Limit,
+    /// Its time was over.
+    Ttl,
 }
 
 impl Reason {
@@ -121,6 +136,7 @@ impl Reason {
             Self::Forbidden => "forbidden",
             Self::Expired => "expired",
             Self::Limit => "limit",
+            Self::Ttl => "ttl",
         }
     }
 }

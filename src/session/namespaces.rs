@@ -249,6 +249,7 @@ impl Session {
             paused: Cell::new(false),
             judging: Cell::new(0),
             bindings: RefCell::default(),
+            has_ends: Cell::new(false),
             channels: RefCell::default(),
             calls: Calls::default(),
             strikes: Cell::new(0),
@@ -311,6 +312,13 @@ impl Session {
                 self.leave_part(&part, Some(Reason::Forbidden));
             }
         }
+    }
+
+    /// When the first binding of any namespace ends.
+    pub(super) fn first_end_of_all(&self) -> Option<Instant> {
+        let parts = self.parts();
+        let of_parts = parts.iter().filter_map(|part| part.first_end());
+        of_parts.chain(self.first_end()).min()
     }
 
     /// The socket is closing.

@@ -274,8 +274,10 @@ fn frames_of(binding: &Binding, dialect: Dialect) -> (Option<Bytes>, Option<Byte
     };
     let is_new = binding.held.borrow().as_deref() != Some(&*state.version);
     let frame = is_new.then(|| {
-        binding.held.replace(Some(Arc::clone(&state.version)));
-        state_frame(&state, binding, dialect)
+        let held = binding.held.replace(Some(Arc::clone(&state.version)));
+        let patch = held.filter(|_| binding.takes_patches());
+        let patch = patch.and_then(|from| patch_frame(&from, &state, binding, dialect));
+        patch.unwrap_or_else(|| state_frame(&state, binding, dialect))
     });
     let event = match (binding.told_stale.replace(stale), stale) {
         (false, true) => "stale",
@@ -295,8 +297,11 @@ fn state_frame(state: &State, binding: &Binding, dialect: Dialect) -> Bytes {
     let (versioned, format) = (binding.versioned.get(), dialect.format());
     match (&binding.spelling, &binding.namespace) {
         (None, None) => state.frames[usize::from(versioned)]
-            .get(dialect, || encode_state(state, binding, versioned, format)),
-        _ => dialect.pack(encode_state(state, binding, versioned, format)),
+            .get(dialect, || encode_state(state, binding.name(), None, versioned, format)),
+        (_, namespace) => {
+            let namespace = namespace.as_ref().map(|name| name.as_str());
+            dialect.pack(encode_state(state, binding.name(), namespace, versioned, format))
+        }
     }
 }
 
@@ -304,9 +309,46 @@ fn namespace_of(binding: &Binding) -> Option<&str> {
     binding.namespace.as_ref().map(|name| name.as_str())
 }
 
+/// What makes the state of the one that the client holds, if that is known and takes less room before
+/// either is compressed.
+#[inline(never)]
+fn patch_frame(from: &str, state: &State, binding: &Binding, dialect: Dialect) -> Option<Bytes> {
+    let patch = binding.patch(from, state)?;
+    let (plain, format) = (Dialect::plain(dialect.format()), dialect.format());
+    let encode = |uri: &str, namespace: Option<&str>| {
+        let message = Outgoing {
+            event: Some("patch"),
+            uri: Some(uri),
+            namespace,
+            patch: Some(&patch.operations),
+            from: Some(from),
+            version: Some(&state.version),
+            ..Outgoing::default()
+        };
+        codec::encode(&message, format)
+    };
+    let uri = binding.uri.as_str();
+    let shared = patch.frames.get(plain, || {
+        let whole = state.frames[1].get(plain, || encode_state(state, uri, None, true, format));
+        let frame = encode(uri, None);
+        if frame.len() < whole.len() { frame } else { Bytes::new() }
+    });
+    let is_shorter = !shared.is_empty();
+    is_shorter.then(|| match (&binding.spelling, namespace_of(binding)) {
+        (None, None) => patch.frames.get(dialect, || shared),
+        (_, namespace) => dialect.pack(encode(binding.name(), namespace)),
+    })
+}
+
 /// Apart, so that what each delivery passes through stays small.
 #[inline(never)]
-fn encode_state(state: &State, binding: &Binding, versioned: bool, format: Format) -> Bytes {
+fn encode_state(
+    state: &State,
+    uri: &str,
+    namespace: Option<&str>,
+    versioned: bool,
+    format: Format,
+) -> Bytes {
     let (event, data) = match &state.content {
         Content::Data(data) => ("update", Some(&*data.0)),
         Content::Absent => ("delete", None),
@@ -315,8 +357,8 @@ fn encode_state(state: &State, binding: &Binding, versioned: bool, format: Forma
     let version = versioned.then_some(&*state.version);
     let update = Outgoing {
         event: Some(event),
-        uri: Some(binding.name()),
-        namespace: namespace_of(binding),
+        uri: Some(uri),
+        namespace,
         data,
         version,
         ..Outgoing::default()

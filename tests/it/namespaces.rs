@@ -545,3 +545,24 @@ fn routes_of_a_namespace_need_an_api_of_its_own() {
         assert!(refused.is_err(), "{names:?}");
     }
 }
+
+#[test]
+fn what_a_bind_asks_for_holds_in_a_namespace_too() {
+    let (api, pogo) = start(with(&["/a"]));
+    let post = |n: u64| json!({"n": n, "text": "x".repeat(500)});
+    api.put("/posts/1", post(1));
+    let mut plain = Socket::open(&pogo);
+    plain.must(json!({"event": "bind", "uri": "/posts/1", "version": null, "delta": true}));
+    let mut socket = at(&pogo, "/a");
+    socket.must(json!({"event": "bind", "uri": "/posts/1", "version": null, "delta": true}));
+    assert_eq!(pogo.write("PUT", "/posts/1", &post(2)), 200);
+    for (socket, namespace) in [(&mut socket, json!("/a")), (&mut plain, Value::Null)] {
+        let event = socket.event();
+        assert_eq!((&event["event"], &event["namespace"]), (&json!("patch"), &namespace));
+    }
+    let answer = socket.must(json!({"event": "bind", "uri": "/posts/1", "ttl": 1}));
+    assert!(answer["expires"].is_u64(), "{answer}");
+    let over = json!({"event": "unbind", "uri": "/posts/1", "namespace": "/a", "reason": "ttl"});
+    assert_eq!(socket.event(), over);
+    plain.assert_silent();
+}
