@@ -53,10 +53,12 @@ pub struct Download {
     connection: Option<Connection>,
     /// In place of `connection`, once the client has had to be waited for. It is given up if others
     /// wait for one, and then the body ends with an error.
-    held: Option<(Rc<Hold>, Rc<RefCell<Option<Connection>>>)>,
+    held: Option<(Rc<Hold>, Rc<Held>)>,
     given_up: bool,
     broken: Option<hyper::Error>,
 }
+
+type Held = RefCell<Option<Connection>>;
 
 #[derive(Debug)]
 pub(super) enum Connection {
@@ -68,6 +70,15 @@ pub(super) enum Connection {
         _sender: http1::SendRequest<RequestBody>,
         _permit: Permit,
     },
+}
+
+impl Connection {
+    fn lease(&mut self) -> Option<&mut Lease> {
+        match self {
+            Self::Pooled(lease) | Self::Once(lease) => Some(lease),
+            Self::Driven { .. } => None,
+        }
+    }
 }
 
 impl Download {
@@ -146,11 +157,11 @@ fn poll(
 ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
     let mut incoming = Pin::new(incoming);
     let polled = incoming.as_mut().poll_frame(cx);
-    match connection {
-        Some(Connection::Pooled(lease) | Connection::Once(lease)) if polled.is_pending() => {
+    match connection.and_then(Connection::lease) {
+        Some(lease) if polled.is_pending() => {
             lease.until(cx, |cx| incoming.as_mut().poll_frame(cx))
         }
-        _ => polled,
+        Some(_) | None => polled,
     }
 }
 
