@@ -2,7 +2,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::harness::frames::{Fate, Frames, WINDOW_UPDATE};
 use crate::harness::{Operator, PATIENCE, Pogo, Upstream, Wire};
