@@ -13,6 +13,7 @@ mod fault;
 mod gate;
 mod options;
 mod sections;
+mod subscriptions;
 mod tls;
 mod words;
 

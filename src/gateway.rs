@@ -19,7 +19,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_util::task::TaskTracker;
 
 pub use self::answer::Answer;
-use self::notes::{Notes, log, over_rate, shut_out};
+use self::notes::{Notes, log, over_rate};
 use self::tunnel::{bare, tunnel};
 use crate::access::Access;
 use crate::body::Limits;
@@ -33,6 +33,7 @@ use crate::headers::{self, ClientAddress};
 use crate::rejection::{self, Rejection};
 use crate::session::{self, Opening, Sessions};
 use crate::spelling::Spelling;
+use crate::subscription::Subscriptions;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -129,7 +130,8 @@ impl Peer {
 /// What is to be done with a request that may come in.
 enum Step {
     Forward(Box<Request<RequestBody>>),
-    WebSocket(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
+    /// A WebSocket, or a request for more than one answer.
+    Special(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
     Answer(Box<Response<ResponseBody>>),
 }
 
@@ -138,6 +140,7 @@ pub struct Parts {
     pub gate: Arc<Gate>,
     pub exchange: Rc<Exchange>,
     pub sessions: Rc<Sessions>,
+    pub subscriptions: Rc<Subscriptions>,
     pub access: Rc<Access>,
     pub tasks: TaskTracker,
     pub callers: Callers,
@@ -150,6 +153,7 @@ pub struct Gateway {
     gate: Arc<Gate>,
     exchange: Rc<Exchange>,
     sessions: Rc<Sessions>,
+    subscriptions: Rc<Subscriptions>,
     access: Rc<Access>,
     /// Upgrades under way and tunnels.
     tasks: TaskTracker,
@@ -159,13 +163,14 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn new(options: &Options, parts: Parts) -> Self {
-        let Parts { gate, exchange, sessions, access, tasks, callers } = parts;
+        let Parts { gate, exchange, sessions, subscriptions, access, tasks, callers } = parts;
         Self {
             limits: Limits { bytes: options.body_bytes, window: options.request_idle },
             websocket_path: options.websocket_path.clone(),
             gate,
             exchange,
             sessions,
+            subscriptions,
             access,
             tasks,
             callers,
@@ -192,7 +197,7 @@ impl Gateway {
             }
             let answer = match step {
                 Ok(Step::Forward(request)) => self.exchange.forward(request).await,
-                Ok(Step::WebSocket(answer)) => answer.await,
+                Ok(Step::Special(answer)) => answer.await,
                 Ok(Step::Answer(answer)) => Ok(*answer),
                 Err(rejection) => Err(rejection),
             };
@@ -250,7 +255,7 @@ impl Gateway {
         if !body.is_end_stream() {
             peer.heads.ignore();
         }
-        self.gate.admit(client.ip).map_err(shut_out)?;
+        self.gate.admit(client.ip)?;
         if two_lengths {
             return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
         }
@@ -276,16 +281,20 @@ impl Gateway {
                 return Err(Rejection::BadRequest("an upgrade to WebSocket has no body"));
             }
             let (this, client) = (Rc::clone(self), client.clone());
-            return Ok(Step::WebSocket(Box::pin(async move {
+            return Ok(Step::Special(Box::pin(async move {
                 this.websocket(parts, upgrade, &client).await
             })));
         }
         self.fits(&parts)?;
         let body = RequestBody::incoming(body, self.limits, &peer.heads);
-        let mut request =
+        let (mut request, may_subscribe) =
             self.exchange.outgoing(Request::from_parts(parts, body), client, account)?;
         if *request.method() == Method::OPTIONS && !headers::spend_hop(request.headers_mut()) {
             return Ok(Step::Answer(Box::new(own_options())));
+        }
+        if may_subscribe && let Some(asked) = self.subscriptions.asked(&request, client) {
+            let subscriptions = Rc::clone(&self.subscriptions);
+            return Ok(Step::Special(Box::pin(subscriptions.answer(request, asked))));
         }
         Ok(Step::Forward(Box::new(request)))
     }
@@ -332,7 +341,7 @@ impl Gateway {
             Upgrade::Refused(answer) => Ok(answer),
             Upgrade::Switched { answer, upstream } => {
                 // It may have been shut out while the upstream thought about it.
-                self.gate.admit(client.ip).map_err(shut_out)?;
+                self.gate.admit(client.ip)?;
                 self.callers.spawn(&self.tasks, client.ip, |listed| async move {
                     if let Err(error) = tunnel(upgrade, upstream).await {
                         tracing::debug!(%error, "tunnel ended");

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub use self::state::{Answer, Content, Data, End, State, Verdict};
+pub use self::state::{Answer, Content, Data, End, State, Text, Texts, Verdict};
 use crate::audience::Vary;
 use crate::protocol::Problem;
 

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod api;
+mod events;
 mod format;
 pub mod frames;
 mod http2;
@@ -21,6 +22,7 @@ mod wire;
 use std::time::Duration;
 
 pub use api::{Api, Reply, Seen};
+pub use events::Events;
 pub use format::{in_every_format, in_plain_json};
 pub use http2::Http2;
 pub use operator::Operator;
