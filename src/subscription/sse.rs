@@ -21,14 +21,34 @@ const RETURN_AFTER: Duration = Duration::from_secs(2);
 
 pub(super) fn wanted(headers: &HeaderMap) -> Option<Ask> {
     let accept = headers.get_all(header::ACCEPT).iter();
-    let mut members = accept.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let members = accept.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let (mut stream, mut state) = (0.0_f32, 0.0_f32);
+    for member in members {
+        if headers::is_event_stream(member) {
+            stream = stream.max(weight(member));
+        } else if is_json(member) {
+            state = state.max(weight(member));
+        }
+    }
     let held = Held::of_last_event_id(headers);
-    members.any(headers::is_event_stream).then(|| Ask {
-        speech: Rc::new(Sse),
-        way: Way::Sse,
-        held,
-        heartbeat: None,
+    let ask = Ask { speech: Rc::new(Sse), way: Way::Sse, held, heartbeat: None };
+    // Who would rather have the state alone gets that.
+    (stream > 0.0 && stream >= state).then_some(ask)
+}
+
+/// RFC 9110 §12.4.2.
+fn weight(member: &[u8]) -> f32 {
+    let mut parameters = member.split(|byte| *byte == b';').skip(1).map(<[u8]>::trim_ascii);
+    let weight = parameters.find_map(|it| it.strip_prefix(b"q=").or(it.strip_prefix(b"Q=")));
+    weight.map_or(1.0, |weight| {
+        std::str::from_utf8(weight).ok().and_then(|weight| weight.parse().ok()).unwrap_or(0.0)
     })
+}
+
+fn is_json(member: &[u8]) -> bool {
+    let essence = member.split(|byte| *byte == b';').next().unwrap_or_default();
+    let essence = essence.trim_ascii().to_ascii_lowercase();
+    essence == b"application/json" || essence.ends_with(b"+json")
 }
 
 #[derive(Debug)]
@@ -112,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_accept_names_the_stream_whatever_else_it_names() {
+    fn a_stream_is_wanted_that_is_accepted_as_much_as_json() {
         let is_wanted = |accept: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, accept.parse().unwrap());
@@ -121,12 +141,23 @@ mod tests {
         for accept in [
             "text/event-stream",
             "TEXT/Event-Stream",
-            "application/json, text/event-stream;q=0.5",
+            "application/json, text/event-stream",
+            "application/hal+json;q=0.4, text/event-stream;q=0.5, application/json; q=0.1",
             "text/event-stream ; charset=utf-8,*/*",
+            "text/html, text/event-stream;q=0.1",
         ] {
             assert!(is_wanted(accept), "{accept}");
         }
-        for accept in ["*/*", "text/*", "text/event-streams", "application/json", ""] {
+        for accept in [
+            "*/*",
+            "text/*",
+            "text/event-streams",
+            "application/json",
+            "",
+            "text/event-stream;q=0",
+            "text/event-stream; q=much",
+            "application/json, text/event-stream;q=0.9",
+        ] {
             assert!(!is_wanted(accept), "{accept}");
         }
     }
