@@ -261,6 +261,9 @@ impl Body {
                 }
                 self.notice_end();
             }
+            Some(Err(_)) if self.inner.is_given_up() => {
+                self.over(End { by: "pogo", at: "body", reason: "slow_client" });
+            }
             Some(Err(_)) => {
                 self.over(End { by: "upstream", at: "body", reason: "upstream_reset" });
             }

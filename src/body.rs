@@ -1,19 +1,21 @@
 //! A request's body on its way to the upstream: streamed, counted, and never waited for without end.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::head::Heads;
 use crate::headers;
+use crate::holds::{Hold, Holds};
 
 /// The least average pace of a client's body over each window, in bytes per second: below it a
 /// connection is being held open rather than used.
@@ -128,6 +130,13 @@ impl RequestBody {
             tokio::time::timeout(CONTINUE_TIMEOUT, asked.notified()).await.unwrap_or_default();
         }));
         Some(asked_for)
+    }
+
+    /// Its client is listed in `holds` once it has to be waited for.
+    pub(crate) fn held_in(&mut self, holds: &Rc<Holds>) {
+        if let Self::Incoming(upload) = self {
+            upload.pace.holds = Some(Rc::clone(holds));
+        }
     }
 
     pub(crate) fn progress(&self) -> Option<Rc<Progress>> {
@@ -272,52 +281,78 @@ fn fault_of(error: &hyper::Error) -> Fault {
 #[derive(Debug)]
 struct Pace {
     window: Duration,
-    waited: Duration,
+    holds: Option<Rc<Holds>>,
+    /// What had arrived before it.
     bytes: u64,
-    since: Option<Instant>,
     /// Made at the first wait: most bodies are there when they are asked for.
-    timer: Option<Pin<Box<Sleep>>>,
+    wait: Option<Wait>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    hold: Rc<Hold>,
+    given_up: Rc<GivenUp>,
+    alarm: Alarm,
+}
+
+/// Others wait for the connection that this body goes out on, and its client is slow.
+#[derive(Debug, Default)]
+struct GivenUp {
+    is: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Wait {
+    fn new(holds: &Holds, bytes: u64) -> Self {
+        let given_up = Rc::<GivenUp>::default();
+        let told = Rc::clone(&given_up);
+        let hold = holds.hold(move || {
+            told.is.set(true);
+            if let Some(waker) = told.waker.take() {
+                waker.wake();
+            }
+        });
+        hold.moved(bytes);
+        Self { hold, given_up, alarm: Alarm::default() }
+    }
 }
 
 impl Pace {
     fn new(window: Duration) -> Self {
-        Self { window, waited: Duration::ZERO, bytes: 0, since: None, timer: None }
+        Self { window, holds: None, bytes: 0, wait: None }
     }
 
     fn arrived(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        if let Some(since) = self.since.take() {
-            self.waited += since.elapsed();
+        match &self.wait {
+            Some(wait) => wait.hold.moved(bytes),
+            None => self.bytes += bytes,
         }
     }
 
-    /// Ready when a window has passed with too little in it.
+    /// Ready when a window has passed with too little in it, or when it was too little for those who
+    /// wait.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { window, holds, bytes, wait } = self;
+        let Wait { hold, given_up, alarm } = wait.get_or_insert_with(|| {
+            Wait::new(&holds.take().unwrap_or_default(), std::mem::take(bytes))
+        });
         loop {
-            let since = match self.since {
-                Some(since) => since,
-                None => {
-                    let now = Instant::now();
-                    self.since = Some(now);
-                    let deadline = now + self.window.saturating_sub(self.waited);
-                    match &mut self.timer {
-                        Some(timer) => timer.as_mut().reset(deadline),
-                        None => self.timer = Some(Box::pin(tokio::time::sleep_until(deadline))),
-                    }
-                    now
-                }
-            };
-            if let Some(timer) = &mut self.timer {
-                ready!(timer.as_mut().poll(cx));
-            }
-            self.waited += since.elapsed();
-            self.since = None;
-            let least = self.waited.as_millis() as u64 * LEAST_BYTES_PER_SECOND / 1000;
-            if self.bytes < least {
+            if given_up.is.get() {
                 return Poll::Ready(());
             }
-            self.bytes = 0;
-            self.waited = Duration::ZERO;
+            hold.wait();
+            if alarm.poll(hold.due(*window), cx).is_pending() {
+                let mut waker = given_up.waker.borrow_mut();
+                if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                    *waker = Some(cx.waker().clone());
+                }
+                return Poll::Pending;
+            }
+            let least = hold.waited().as_millis() as u64 * LEAST_BYTES_PER_SECOND / 1000;
+            if hold.bytes() < least {
+                return Poll::Ready(());
+            }
+            hold.begin_again();
         }
     }
 }

@@ -233,6 +233,7 @@ mod tests {
         ("via", "\"other\"", true),
         ("timeouts.header_read", "\"9s\"", true),
         ("timeouts.request_idle", "\"9s\"", true),
+        ("timeouts.slow_client", "\"9s\"", true),
         ("timeouts.upstream_connect", "\"9s\"", true),
         ("timeouts.upstream_response", "\"9s\"", true),
         ("timeouts.upstream_idle", "\"9s\"", true),

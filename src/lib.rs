@@ -37,6 +37,7 @@ pub mod gateway;
 pub mod groups;
 pub mod head;
 pub mod headers;
+pub mod holds;
 pub mod hub;
 pub mod metrics;
 pub mod protocol;

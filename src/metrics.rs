@@ -129,6 +129,7 @@ pub struct Worker {
     refetches: [Counter; Refetch::ALL.len()],
     closes: [Counter; CLOSES.len() + 1],
     pub upstream_opened: Counter,
+    pub upstream_shed: Counter,
     pub upstream_idle: Counter,
     pub upstream_busy: Counter,
     pub sessions: Counter,
@@ -154,6 +155,7 @@ impl Worker {
             refetches: Default::default(),
             closes: Default::default(),
             upstream_opened: Counter::default(),
+            upstream_shed: Counter::default(),
             upstream_idle: Counter::default(),
             upstream_busy: Counter::default(),
             sessions: Counter::default(),
@@ -349,6 +351,11 @@ impl Node {
         }
         out.counter("pogo_upstream_connections_opened", "Connections made to the upstream.");
         out.sample(&[], self.sum(|worker| &worker.upstream_opened));
+        out.counter(
+            "pogo_upstream_connections_shed",
+            "Connections to the upstream taken from slow clients because others waited.",
+        );
+        out.sample(&[], self.sum(|worker| &worker.upstream_shed));
         out.gauge("pogo_upstream_connections", "Connections to the upstream.");
         out.sample(&[("state", "idle")], self.sum(|worker| &worker.upstream_idle));
         out.sample(&[("state", "busy")], self.sum(|worker| &worker.upstream_busy));

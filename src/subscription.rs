@@ -48,12 +48,15 @@ pub struct Services {
     pub credential_headers: Vec<HeaderName>,
 }
 
+/// Each by its number, and what it is bound with.
+type All = HashMap<u64, (Rc<Follower>, Rc<Binding>)>;
+
 /// One worker's subscriptions.
 pub struct Subscriptions {
     hub: Rc<Hub>,
     metrics: Arc<metrics::Node>,
     services: RefCell<Rc<Services>>,
-    all: RefCell<HashMap<u64, (Rc<Follower>, Rc<Binding>)>>,
+    all: RefCell<All>,
     numbers: Cell<u64>,
     draining: Cell<bool>,
 }

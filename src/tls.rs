@@ -124,6 +124,8 @@ impl Pair {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .map_err(refused)?;
+        // All that is offered is strong; which is best is not for the client's list to say.
+        config.ignore_client_order = true;
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
         // Clients keep what it takes to come back; no memory is needed here for any of them.
         config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;

@@ -56,6 +56,9 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// Of the whole node; the workers share them evenly.
     pub connections: usize,
+    /// How long a client that hardly sends or takes anything may keep a connection while others
+    /// wait for one.
+    pub slow_client: Duration,
     pub header_bytes: usize,
     pub headers: usize,
 }
@@ -69,6 +72,7 @@ impl Default for Options {
             response_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(4),
             connections: 256,
+            slow_client: Duration::from_secs(3),
             header_bytes: 64 * 1024,
             headers: 256,
         }
@@ -106,7 +110,7 @@ impl Upstream {
         let share = options.connections.div_ceil(workers.max(1)).max(1);
         let host = HeaderValue::try_from(options.origin.as_str())
             .unwrap_or(HeaderValue::from_static("localhost"));
-        let pool = Pool::new(share, options.idle_timeout);
+        let pool = Pool::new(share, options.idle_timeout, options.slow_client);
         Self { options, secure, host, builder, roomy, pool, opened: Cell::new(0) }
     }
 
@@ -143,6 +147,7 @@ impl Upstream {
         mut request: Box<Request<RequestBody>>,
     ) -> Result<Response<ResponseBody>, Failure> {
         let permit = self.permit().await?;
+        request.body_mut().held_in(&self.pool.holds);
         let progress = request.body().progress();
         let progress = progress.as_deref();
         if headers::awaits_continue(request.headers()) {

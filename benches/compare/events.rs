@@ -13,7 +13,7 @@ use crate::cpu;
 use crate::crowd::{Crowd, OPENING, uri};
 use crate::http::{connect, response};
 use crate::options::Options;
-use crate::peer::Server;
+use crate::peer::{Peer, Server};
 use crate::row::{Shape, What};
 use crate::socket::Dialect;
 use crate::times::Times;
@@ -38,9 +38,10 @@ const UNWATCHED: usize = 500;
 pub(crate) async fn measure(
     options: &Options,
     shape: Shape,
-    dialect: Dialect,
+    peer: Peer,
     server: &Server,
 ) -> io::Result<Measured> {
+    let dialect = peer.dialect();
     enough_files(shape.sockets)?;
     let mut figures = Vec::new();
     let mut writer = Writer::connect(server.address(), dialect).await?;
@@ -61,6 +62,16 @@ pub(crate) async fn measure(
         return Ok((Vec::new(), crowd.faults()));
     };
     figures.push((What::Cpu, used / count as f64));
+    if shape.is_mixed() {
+        let writes = count / shape.bound();
+        // The others are given what is new.
+        let mut refetch = 0.0;
+        if peer.fetches() {
+            refetch = measure_refetch(shape, server, &mut writer, writes).await?;
+            figures.push((What::Refetch, refetch));
+        }
+        figures.push((What::Delivery, (used - refetch * writes as f64) / count as f64));
+    }
     if shape.burst == 1 {
         let mut delays = crowd.delays();
         let times = [
@@ -103,7 +114,7 @@ async fn deliver(
     crowd: &Crowd,
 ) -> io::Result<Option<Delivered>> {
     let each = shape.bound() * shape.burst;
-    let pace = if shape.burst > 1 { Duration::ZERO } else { INTERVAL / shape.uris as u32 };
+    let pace = pace(shape);
     let most = LONGEST.as_nanos() / pace.as_nanos().max(1);
     let most = usize::try_from(most).unwrap_or(MOST_TURNS).min(MOST_TURNS);
     let turns = (options.deliveries / each).clamp(FEWEST_TURNS, most);
@@ -124,6 +135,38 @@ async fn deliver(
     let used = (cpu::nanoseconds(server.pid())? - before) as f64 / 1e3;
     let took = began.elapsed().as_secs_f64();
     Ok(Some(Delivered { used, took, count: turns * each, answers }))
+}
+
+fn pace(shape: Shape) -> Duration {
+    if shape.burst > 1 { Duration::ZERO } else { INTERVAL / shape.uris as u32 }
+}
+
+/// Microseconds of CPU time that the fetch after a write takes: what a write that changes nothing takes
+/// more than one that touches no view. Both come at the pace of the `writes` that were delivered before.
+async fn measure_refetch(
+    shape: Shape,
+    server: &Server,
+    writer: &mut Writer,
+    writes: usize,
+) -> io::Result<f64> {
+    let written = WARM_UP + writes;
+    let mut used = [0.0; 2];
+    for (touches, used) in used.iter_mut().enumerate() {
+        sleep(INTERVAL).await;
+        let before = cpu::nanoseconds(server.pid())?;
+        for turn in 0..written.min(shape.uris) {
+            let next = Instant::now() + pace(shape);
+            // Those of the first round that were written once more in the last have its number.
+            let number = (written - turn).div_ceil(shape.uris) * shape.burst;
+            let uri = if touches == 1 { uri(turn) } else { "/elsewhere".to_owned() };
+            writer.put(&uri, number as u64).await?;
+            sleep_until(next).await;
+        }
+        sleep(INTERVAL).await;
+        *used = (cpu::nanoseconds(server.pid())? - before) as f64 / 1e3;
+    }
+    let [elsewhere, in_vain] = used;
+    Ok((in_vain - elsewhere) / written.min(shape.uris) as f64)
 }
 
 /// Writes a burst to the URI whose turn it is, and waits until it has arrived. The numbers of each URI have no gaps.

@@ -43,7 +43,6 @@ use crate::crowd::Fault;
 use crate::options::{Options, Role};
 use crate::peer::{Peer, Stage};
 use crate::row::{Load, Row, What};
-use crate::socket::Dialect;
 use crate::table::Table;
 
 /// No measurement of one server takes longer; what does has hung.
@@ -144,11 +143,10 @@ async fn measure(
     let workers = options.workers;
     let stage = Stage { upstream: upstream.address(), workers, cores, pogo: &options.pogo };
     let server = peer.start(row, &stage)?;
-    let dialect = if peer == Peer::Nchan { Dialect::Path } else { Dialect::Bind };
     match row.load {
         Load::Requests(requests) => http::measure(options, requests, &server).await,
         Load::Kept(count) => idle::connections(options, count, &server).await,
-        Load::Idle(count) => idle::sockets(options, count, dialect, &server).await,
-        Load::Events(shape) => events::measure(options, shape, dialect, &server).await,
+        Load::Idle(count) => idle::sockets(options, count, peer.dialect(), &server).await,
+        Load::Events(shape) => events::measure(options, shape, peer, &server).await,
     }
 }

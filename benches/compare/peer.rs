@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::conf::{self, Front};
 use crate::cores::Cores;
 use crate::row::{Load, Requests, Row};
+use crate::socket::Dialect;
 
 /// A server that does not listen by then has failed to start; under a tool that counts, starting takes seconds.
 const START: Duration = Duration::from_secs(60);
@@ -64,6 +65,16 @@ impl Peer {
             Self::Nchan => runs("nginx") && Path::new(conf::NCHAN).exists(),
             Self::Floor | Self::PassThrough | Self::Pogo | Self::PogoTwo => true,
         }
+    }
+
+    /// How a socket is bound to a URI.
+    pub(crate) fn dialect(self) -> Dialect {
+        if self == Self::Nchan { Dialect::Path } else { Dialect::Bind }
+    }
+
+    /// Asks the API for what was written; the others are told by the writer.
+    pub(crate) fn fetches(self) -> bool {
+        matches!(self, Self::Pogo | Self::PogoTwo)
     }
 
     pub(crate) fn start(self, row: Row, stage: &Stage<'_>) -> io::Result<Server> {

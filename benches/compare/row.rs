@@ -54,7 +54,10 @@ pub(crate) struct Shape {
 pub(crate) enum What {
     /// Microseconds of the server's CPU time for a request or a delivery.
     Cpu,
-    /// The same for a body of 10 MB, in milliseconds.
+    /// The same for the fetch of what a write changed, and for a delivery without it.
+    Refetch,
+    Delivery,
+    /// As [`What::Cpu`], for a body of 10 MB and in milliseconds.
     CpuOfBody,
     Median,
     P99,
@@ -86,6 +89,11 @@ impl Shape {
         let each = (count / MEMBERS).clamp(1, 100);
         let groups = (count / MEMBERS / each).max(1);
         Self { each, sockets: groups * MEMBERS, uris: groups * each, burst: 1 }
+    }
+
+    /// Each write is for a few of many.
+    pub(crate) fn is_mixed(self) -> bool {
+        self.each == 1 && self.uris > 1
     }
 
     /// How many sockets each URI has.
@@ -173,6 +181,8 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Cpu => "CPU, µs",
+            Self::Refetch => "fetch of what was written, CPU, µs",
+            Self::Delivery => "CPU without that fetch, µs",
             Self::CpuOfBody => "CPU, ms",
             Self::Median => "p50, µs",
             Self::P99 => "p99, µs",

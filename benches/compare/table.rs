@@ -182,9 +182,10 @@ fn gate_of(row: Row, what: What) -> Option<Gate> {
         (Load::Requests(Requests::Connect), What::Cpu) => Gate::Times(1.2, Peer::Nginx),
         (Load::Requests(Requests::Http2), What::Cpu)
         | (Load::Requests(Requests::Large), What::CpuOfBody) => Gate::Times(1.0, Peer::Nginx),
-        (Load::Events(shape), What::Cpu) if shape.each == 1 => match shape {
+        // The fetches of a thousand views are no part of sending what they brought.
+        (Load::Events(shape), What::Delivery) if shape.is_mixed() => Gate::Times(1.5, Peer::Floor),
+        (Load::Events(shape), What::Cpu) if shape.each == 1 && !shape.is_mixed() => match shape {
             _ if shape.burst > 1 => Gate::Times(0.5, Peer::Floor),
-            _ if shape.uris > 1 => Gate::Times(1.5, Peer::Floor),
             _ if shape.sockets > 5000 => Gate::Times(1.3, Peer::Floor),
             _ => Gate::Times(1.2, Peer::Floor),
         },

@@ -52,6 +52,7 @@ impl Check<'_> {
         for (key, value) in [
             ("header_read", timeouts.header_read),
             ("request_idle", timeouts.request_idle),
+            ("slow_client", timeouts.slow_client),
             ("upstream_connect", timeouts.upstream_connect),
             ("upstream_response", timeouts.upstream_response),
             ("upstream_idle", timeouts.upstream_idle),

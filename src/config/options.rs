@@ -64,6 +64,7 @@ fn upstream(config: &Config, document: &Document) -> Result<upstream::Options, F
         response_timeout: config.timeouts.upstream_response.0,
         idle_timeout: config.timeouts.upstream_idle.0,
         connections: config.limits.upstream_connections,
+        slow_client: config.timeouts.slow_client.0,
         header_bytes: config.limits.header_bytes.0,
         // The upstream is trusted further than a client.
         headers: config.limits.headers.max(256),

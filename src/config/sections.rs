@@ -71,6 +71,7 @@ impl Default for Config {
 pub struct Timeouts {
     pub header_read: Interval,
     pub request_idle: Interval,
+    pub slow_client: Interval,
     pub upstream_connect: Interval,
     pub upstream_response: Interval,
     pub upstream_idle: Interval,
@@ -82,6 +83,7 @@ impl Default for Timeouts {
         Self {
             header_read: Interval::seconds(30),
             request_idle: Interval::seconds(30),
+            slow_client: Interval::seconds(3),
             upstream_connect: Interval::seconds(5),
             upstream_response: Interval::seconds(60),
             upstream_idle: Interval::seconds(4),

@@ -151,7 +151,7 @@ async fn held(
     }
     let first = match read(answer, &subscriptions.hub.options()).await? {
         Reading::State(first) => *first,
-        Reading::Other(answer) => return Ok(Err(answer)),
+        Reading::Other(answer) => return Ok(Err(*answer)),
         Reading::TooLarge => {
             let again = Box::new(head_of(unconditional));
             return services.exchange.forward(again).await.map(Err);

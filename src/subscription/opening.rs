@@ -44,7 +44,7 @@ pub(super) struct First {
 pub(super) enum Reading {
     State(Box<First>),
     /// Nothing that can be followed.
-    Other(Response<ResponseBody>),
+    Other(Box<Response<ResponseBody>>),
     /// It went on and on, and so much of it is gone.
     TooLarge,
 }
@@ -120,7 +120,7 @@ impl Subscriptions {
         }
         let first = match read(answer, &options).await? {
             Reading::State(first) => *first,
-            Reading::Other(answer) => return Ok(answer),
+            Reading::Other(answer) => return Ok(*answer),
             Reading::TooLarge => return exchange.forward(Box::new(again)).await,
         };
         let expires = self.judge(services, asked).await?;
@@ -206,7 +206,7 @@ pub(super) async fn read(
     options: &hub::Options,
 ) -> Result<Reading, Rejection> {
     if !is_state(&answer, options) {
-        return Ok(Reading::Other(answer));
+        return Ok(Reading::Other(Box::new(answer)));
     }
     let (parts, body) = answer.into_parts();
     let body = fetch::collect(body, options.body_bytes);
@@ -224,7 +224,7 @@ pub(super) async fn read(
             let version = fetch::version(etag, data.get().as_bytes());
             Reading::State(Box::new(First { parts, body, data, version }))
         }
-        Err(_) => Reading::Other(Response::from_parts(parts, body.into())),
+        Err(_) => Reading::Other(Box::new(Response::from_parts(parts, body.into()))),
     })
 }
 

@@ -7,6 +7,7 @@ impl Upstream {
     /// Writes down how many connections there are; called on every tick.
     pub fn count(&self, metrics: &metrics::Worker) {
         metrics.upstream_opened.add(self.opened.take());
+        metrics.upstream_shed.add(self.pool.shed.take());
         metrics.upstream_idle.set(self.pool.idle() as u64);
         metrics.upstream_busy.set(self.pool.busy() as u64);
     }

@@ -15,18 +15,22 @@ use std::time::Duration;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::wire::Wire;
 use crate::alarm::Alarm;
 use crate::body::RequestBody;
 use crate::head::Heads;
+use crate::holds::Holds;
 use crate::spelling::Spelling;
 use crate::transport::Transport;
 
 /// How many requests may wait for each connection that there may be.
 const WAITING_PER_CONNECTION: usize = 8;
+
+/// How often those who wait look for a client that holds a connection and does not use it.
+const LOOK: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -39,6 +43,12 @@ pub(super) struct Pool {
     idle_timeout: Duration,
     /// No connection is kept any more.
     retired: Cell<bool>,
+    /// Those whose client has had to be waited for, and for how long it may be while others wait.
+    pub(super) holds: Rc<Holds>,
+    slow_client: Duration,
+    looked: Cell<Option<Instant>>,
+    /// Connections that were given up since they were last counted.
+    pub(super) shed: Cell<u64>,
 }
 
 /// All connections are taken, and stay so.
@@ -46,7 +56,11 @@ pub(super) struct Pool {
 pub(super) struct Full;
 
 impl Pool {
-    pub(super) fn new(connections: usize, idle_timeout: Duration) -> Rc<Self> {
+    pub(super) fn new(
+        connections: usize,
+        idle_timeout: Duration,
+        slow_client: Duration,
+    ) -> Rc<Self> {
         Rc::new(Self {
             idle: RefCell::default(),
             free: Semaphore::new(connections),
@@ -55,6 +69,10 @@ impl Pool {
             waiting_limit: connections.saturating_mul(WAITING_PER_CONNECTION),
             idle_timeout,
             retired: Cell::new(false),
+            holds: Rc::default(),
+            slow_client,
+            looked: Cell::new(None),
+            shed: Cell::new(0),
         })
     }
 
@@ -70,11 +88,39 @@ impl Pool {
             return Err(Full);
         }
         let _queued = Queued::join(&self.waiting);
-        match tokio::time::timeout(patience, self.free.acquire()).await {
+        match tokio::time::timeout(patience, self.acquire()).await {
             Ok(Ok(permit)) => permit.forget(),
             Ok(Err(_)) | Err(_) => return Err(Full),
         }
         Ok(Permit(Rc::clone(self)))
+    }
+
+    async fn acquire(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        let mut acquiring = std::pin::pin!(self.free.acquire());
+        loop {
+            match tokio::time::timeout(LOOK, acquiring.as_mut()).await {
+                Ok(acquired) => return acquired,
+                Err(_) => self.shed(),
+            }
+        }
+    }
+
+    /// Frees as many connections as there are requests that wait for one, where it is their clients
+    /// who keep them busy.
+    fn shed(&self) {
+        let now = Instant::now();
+        if self.looked.get().is_some_and(|at| now.saturating_duration_since(at) < LOOK) {
+            return;
+        }
+        self.looked.set(Some(now));
+        let count = self.holds.shed(self.waiting.get(), self.slow_client, now);
+        if count > 0 {
+            self.shed.set(self.shed.get() + count as u64);
+            tracing::warn!(
+                count,
+                "requests wait for connections to the API: slow clients lose theirs"
+            );
+        }
     }
 
     /// The connection that was used last, unless it has been idle too long.
@@ -161,6 +207,10 @@ impl Lease {
         polled: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
         self.live.until(cx, polled)
+    }
+
+    pub(super) fn holds(&self) -> Rc<Holds> {
+        Rc::clone(&self.permit.0.holds)
     }
 
     /// Gives the connection back if another request may follow on it.

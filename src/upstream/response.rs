@@ -1,6 +1,8 @@
 //! The body of an answer, which holds the connection that it arrives on.
 
+use std::cell::RefCell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,6 +15,7 @@ use super::pool::{Lease, Permit};
 use super::switch::Driver;
 use crate::body::RequestBody;
 use crate::headers;
+use crate::holds::Hold;
 
 pub(super) fn stream(answer: Response<Incoming>, lease: Lease) -> Response<ResponseBody> {
     let (head, incoming) = answer.into_parts();
@@ -67,6 +70,10 @@ impl From<Bytes> for ResponseBody {
 pub struct Download {
     incoming: Incoming,
     connection: Option<Connection>,
+    /// In place of `connection`, once the client has had to be waited for. It is given up if others
+    /// wait for one, and then the body ends with an error.
+    held: Option<(Rc<Hold>, Rc<RefCell<Option<Connection>>>)>,
+    given_up: bool,
     broken: Option<hyper::Error>,
 }
 
@@ -84,7 +91,27 @@ pub(super) enum Connection {
 
 impl Download {
     pub(super) fn new(incoming: Incoming, connection: Connection) -> Self {
-        Self { incoming, connection: Some(connection), broken: None }
+        Self { incoming, connection: Some(connection), held: None, given_up: false, broken: None }
+    }
+
+    /// The client is to take what has come, before it is given more.
+    fn wait_for_client(&mut self) {
+        if let Some(Connection::Pooled(lease) | Connection::Once(lease)) = &self.connection {
+            let holds = lease.holds();
+            let held = Rc::new(RefCell::new(self.connection.take()));
+            let listed = Rc::downgrade(&held);
+            let give_up = move || drop(listed.upgrade().and_then(|held| held.take()));
+            self.held = Some((holds.hold(give_up), held));
+        }
+        if let Some((hold, _)) = &self.held {
+            hold.begin_again();
+            hold.wait();
+        }
+    }
+
+    fn take_connection(&mut self) -> Option<Connection> {
+        let held = self.held.take();
+        held.and_then(|(_, held)| held.take()).or_else(|| self.connection.take())
     }
 
     fn poll_frame(
@@ -94,26 +121,28 @@ impl Download {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let mut incoming = Pin::new(&mut self.incoming);
-        let mut polled = incoming.as_mut().poll_frame(cx);
-        if polled.is_pending()
-            && let Some(Connection::Pooled(lease) | Connection::Once(lease)) = &mut self.connection
-        {
-            polled = lease.until(cx, |cx| incoming.as_mut().poll_frame(cx));
-        }
+        let polled = match &self.held {
+            Some((hold, held)) => {
+                hold.begin_again();
+                poll(&mut self.incoming, held.borrow_mut().as_mut(), cx)
+            }
+            None => poll(&mut self.incoming, self.connection.as_mut(), cx),
+        };
         match polled {
             Poll::Ready(None) => self.finish(),
             Poll::Ready(Some(Err(error))) => {
                 // An error ends the client's connection with all that is yet to be flushed, so
                 // what came before it is given a turn to go out.
-                self.connection = None;
+                let is_held = self.held.is_some();
+                self.given_up = self.take_connection().is_none() && is_held;
                 self.broken = Some(error);
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             Poll::Ready(Some(Ok(frame))) => {
-                if self.incoming.is_end_stream() {
-                    self.finish();
+                match self.incoming.is_end_stream() {
+                    true => self.finish(),
+                    false => self.wait_for_client(),
                 }
                 return Poll::Ready(Some(Ok(frame)));
             }
@@ -123,8 +152,34 @@ impl Download {
     }
 
     fn finish(&mut self) {
-        if let Some(Connection::Pooled(lease)) = self.connection.take() {
+        if let Some(Connection::Pooled(lease)) = self.take_connection() {
             lease.release();
+        }
+    }
+}
+
+fn poll(
+    incoming: &mut Incoming,
+    connection: Option<&mut Connection>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    let mut incoming = Pin::new(incoming);
+    let polled = incoming.as_mut().poll_frame(cx);
+    match connection {
+        Some(Connection::Pooled(lease) | Connection::Once(lease)) if polled.is_pending() => {
+            lease.until(cx, |cx| incoming.as_mut().poll_frame(cx))
+        }
+        _ => polled,
+    }
+}
+
+impl ResponseBody {
+    /// After an error: it ended because others waited for its connection, and its client was slow.
+    pub(crate) fn is_given_up(&self) -> bool {
+        match self {
+            Self::Empty | Self::Full(_) | Self::Made(_) => false,
+            Self::Incoming(download) => download.given_up,
+            Self::Watched(tee) => tee.body.is_given_up(),
         }
     }
 }

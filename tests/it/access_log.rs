@@ -136,6 +136,30 @@ fn who_ended_it_is_told_from_how_it_went() {
 }
 
 #[test]
+fn an_answer_that_was_broken_off_for_others_says_so() {
+    let upstream = Upstream::start();
+    let configuration = "[limits]\nupstream_connections = 1\n[timeouts]\nslow_client = \"100ms\"";
+    let launch = Launch { configuration, access_log: true, workers: 1, ..Launch::default() };
+    let program = launch.before(upstream.address());
+    let mut slow = ask(&program, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (mut api, _) = upstream.request();
+    let giver = std::thread::spawn(move || {
+        api.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        while api.try_send(&chunk).is_ok() {}
+    });
+    let mut other = ask(&program, "GET /other HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (mut api, _) = upstream.request();
+    api.respond("served");
+    assert_eq!(other.message().text(), "served");
+    giver.join().unwrap();
+    let line = program.line("request");
+    assert_eq!(line["path"], "/other");
+    slow.rest();
+    assert_end(&program.line("request"), "pogo", "body", "slow_client");
+}
+
+#[test]
 fn an_upstream_that_is_not_there_a_rate_and_a_drain_that_ends_are_told() {
     let nowhere = Nowhere::new();
     let program = start(nowhere.address(), "[gate.rate]\nhttp = \"1/m\"");

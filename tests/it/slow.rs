@@ -2,9 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::harness::{PATIENCE, Pogo, Upstream, Wire};
+use crate::harness::frames::{Fate, Frames, WINDOW_UPDATE};
+use crate::harness::{Operator, PATIENCE, Pogo, Upstream, Wire};
 
 fn impatient(upstream: &Upstream) -> Pogo {
     Pogo::with(upstream, |options| {
@@ -146,4 +147,76 @@ fn clients_that_drip_are_ended_at_the_limit_and_hold_nobody_up() {
     for client in clients.iter_mut().chain([&mut client]) {
         assert_eq!(client.message().text(), "last");
     }
+}
+
+/// Whether an answer in chunks, of which nothing was taken so far, is whole.
+fn is_whole(wire: Wire) -> bool {
+    let (mut stream, mut last, mut buffer) = (wire.into_stream(), Vec::new(), [0; 65_536]);
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        last.extend_from_slice(&buffer[..count]);
+        last.drain(..last.len().saturating_sub(5));
+    }
+    last == b"0\r\n\r\n"
+}
+
+/// Of each kind one client that holds a connection to the API and hardly uses it; and one who is
+/// itself kept waiting.
+#[test]
+fn while_others_wait_clients_that_hardly_send_or_take_lose_their_connections() {
+    const INITIAL_WINDOW: u16 = 4;
+    let upstream = Upstream::start();
+    let pogo = Pogo::with(&upstream, |options| {
+        Operator::admit(options);
+        options.gateway.header_read = Duration::from_secs(1);
+        options.upstream.connections = 4;
+        options.upstream.slow_client = Duration::from_millis(500);
+    });
+    let operator = Operator::of(&pogo);
+    let shed = || operator.metric("pogo_upstream_connections_shed_total");
+
+    let dripping = pogo.ask("POST /drip HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n");
+    let mut taker = upstream.accept();
+    assert_eq!(taker.head().start, "POST /drip HTTP/1.1");
+    let dripped = std::thread::spawn(move || drip(dripping, b"yyyyyyyy"));
+    let deaf = pogo.get("/deaf");
+    let mut http2 = Frames::with_settings(pogo.address(), &[(INITIAL_WINDOW, 10)]);
+    http2.get(1, "/narrow");
+    let givers: Vec<_> = (0..2)
+        .map(|_| {
+            let (mut api, _) = upstream.request();
+            std::thread::spawn(move || {
+                api.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+                while api.try_send(&chunk).is_ok() {}
+            })
+        })
+        .collect();
+    let mut patient = pogo.get("/patient");
+    let (mut slow_api, _) = upstream.request();
+
+    // Nobody else waits, and each may go on as it does.
+    pogo.connect().assert_closed();
+    assert_eq!(shed(), 0.0);
+    let mut others: Vec<Wire> = (0..3).map(|_| pogo.get("/other")).collect();
+    for _ in 0..3 {
+        let (mut api, request) = upstream.request();
+        assert_eq!(request.start, "GET /other HTTP/1.1");
+        api.respond("served");
+    }
+    others.iter_mut().for_each(|other| assert_eq!(other.message().text(), "served"));
+    let begin = Instant::now();
+    while shed() < 3.0 {
+        assert!(begin.elapsed() < PATIENCE, "{} given up", shed());
+    }
+    assert!(dripped.join().unwrap().starts_with(b"HTTP/1.1 408 "));
+    assert!(taker.rest().len() < 1000);
+    // They are over when nobody takes what they give.
+    givers.into_iter().for_each(|giver| giver.join().unwrap());
+    assert!(!is_whole(deaf), "what was broken off looks whole");
+    http2.send(WINDOW_UPDATE, 0, 1, &100_000_000_u32.to_be_bytes());
+    http2.send(WINDOW_UPDATE, 0, 0, &100_000_000_u32.to_be_bytes());
+    let fate = http2.fate(1);
+    assert!(matches!(fate, Fate::Reset(_)), "{fate:?}");
+    slow_api.respond("late");
+    assert_eq!(patient.message().text(), "late");
 }
