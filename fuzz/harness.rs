@@ -7,14 +7,17 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use pogo::gate::auth::{Authenticator, Jwt, Options, Secret};
 use pogo::headers::{self, ClientAddress, Via};
 use pogo::protocol::codec::{self, Malformed};
+use pogo::protocol::deflate::{Dialect, Window};
 use pogo::protocol::{Format, Message, Outgoing};
+use pogo::session::deflate::negotiate;
 use pogo::session::frames::{Frames, Received};
+use pogo::session::inflate::Inflater;
 use pogo::uri::{MAX_URI, PathKey};
 use serde_json::value::RawValue;
 
@@ -255,13 +258,19 @@ pub fn frames(data: &[u8]) {
     const LIMIT: usize = 300;
     let Some((piece, bytes)) = data.split_first() else { return };
     let is_binary = piece & 0x80 != 0;
-    let piece = piece & 0x7f;
+    let format = if is_binary { Format::MsgPack } else { Format::Json };
+    let dialect = match piece & 0x40 {
+        0 => Dialect::plain(format),
+        _ => Dialect::deflating(format, Window::Full, 0),
+    };
+    let piece = piece & 0x3f;
     let read = |piece: usize| {
-        let (mut frames, mut received) = (Frames::of(is_binary), Vec::new());
+        let (mut frames, mut received) = (Frames::of(dialect), Vec::new());
+        let mut inflater = Inflater::default();
         for piece in bytes.chunks(piece.max(1)) {
             frames.push(piece);
             loop {
-                match frames.next(LIMIT) {
+                match frames.next(LIMIT, &mut inflater) {
                     Ok(Some(message)) => received.push(message),
                     Ok(None) => break,
                     Err(close) => return (received, Some(close)),
@@ -287,6 +296,43 @@ pub fn frames(data: &[u8]) {
         assert!(length <= LIMIT);
     }
     assert_eq!(read(usize::from(piece)), (received, close));
+}
+
+/// A compressed message becomes as much as it may or is refused, and the next one is none the worse;
+/// what is sent compressed is what was to be sent; and a field of offers is answered with one of
+/// three answers, if it is.
+pub fn deflate(data: &[u8]) {
+    const LIMIT: usize = 3000;
+    let mut inflater = Inflater::default();
+    let first = inflater.inflate(data, LIMIT);
+    if let Ok(message) = &first {
+        assert!(message.len() <= LIMIT && message.capacity() <= LIMIT);
+    }
+    for window in Window::ALL {
+        let mut frame = vec![0x82, 127];
+        frame.extend((data.len() as u64).to_be_bytes());
+        frame.extend(data);
+        let packed = Dialect::deflating(Format::MsgPack, window, 0).pack(frame.clone().into());
+        if packed[0] == 0x82 {
+            assert_eq!(packed, frame);
+            continue;
+        }
+        assert!(packed[0] == 0xc2 && packed.len() < frame.len());
+        let head = match packed[1] {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        };
+        assert_eq!(inflater.inflate(&packed[head..], data.len()).as_deref(), Ok(data));
+    }
+    assert_eq!(inflater.inflate(data, LIMIT), first);
+    let Ok(field) = HeaderValue::from_bytes(data) else { return };
+    let offers = HeaderMap::from_iter([(SEC_WEBSOCKET_EXTENSIONS, field)]);
+    if let Some(agreed) = negotiate(&offers) {
+        let answer = agreed.answer();
+        assert!(answer.as_bytes().starts_with(b"permessage-deflate; server_no_context_takeover"));
+        assert!(data.windows(18).any(|window| window == b"permessage-deflate"));
+    }
 }
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";

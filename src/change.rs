@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::groups;
-use crate::route::Routes;
+use crate::route::{Route, Routes};
 use crate::trace::Trace;
 use crate::uri::{PathKey, Uri};
 
@@ -78,33 +78,21 @@ pub fn touched(
     headers: &HeaderMap,
     routes: &Routes,
 ) -> Option<Change> {
-    if !is_write(method) || !may_have_happened(method, status) {
+    if !is_write(method) {
         return None;
     }
     let route = routes.of(target);
-    if !route.rule.realtime {
-        return None;
-    }
     let mut touches = Vec::new();
-    if let Some(only) = route.affects_only() {
-        touches.extend(only.iter().map(|uri| Touch::Path(PathKey::of(uri))));
-    } else {
-        let target_key = PathKey::of(target);
-        for name in [header::LOCATION, header::CONTENT_LOCATION] {
-            for value in headers.get_all(name) {
-                let text = std::str::from_utf8(value.as_bytes()).ok();
-                let named = text.map(|uri| resolve(uri, target));
-                if let Some(key) = named.filter(|key| *key != target_key) {
-                    touches.push(Touch::Family(key));
-                }
-            }
-        }
-        touches.push(Touch::Family(target_key));
-        touches.extend(route.affects().iter().map(|uri| Touch::Path(PathKey::of(uri))));
+    if route.rule.realtime && may_have_happened(method, status) {
+        touches = touched_by_path(target, headers, &route);
     }
+    // Named by the API itself, which knows; whatever the path's rule is (RFC 9875 §3).
     if status.is_some_and(|status| status.as_u16() < 400) {
         let groups = groups::listed(headers, &groups::INVALIDATION);
         touches.extend(groups.into_iter().map(Touch::Group));
+    }
+    if touches.is_empty() {
+        return None;
     }
     let mut settle = route.rule.settle.clone();
     let may_still_happen = matches!(
@@ -115,6 +103,27 @@ pub fn touched(
         settle = ACCEPTED_SETTLE.to_vec();
     }
     Some(Change { touches, settle, spared: None, trace: None })
+}
+
+/// What a write touches by where it went and what its answer names.
+fn touched_by_path(target: &str, headers: &HeaderMap, route: &Route<'_>) -> Vec<Touch> {
+    if let Some(only) = route.affects_only() {
+        return only.iter().map(|uri| Touch::Path(PathKey::of(uri))).collect();
+    }
+    let mut touches = Vec::new();
+    let target_key = PathKey::of(target);
+    for name in [header::LOCATION, header::CONTENT_LOCATION] {
+        for value in headers.get_all(name) {
+            let text = std::str::from_utf8(value.as_bytes()).ok();
+            let named = text.map(|uri| resolve(uri, target));
+            if let Some(key) = named.filter(|key| *key != target_key) {
+                touches.push(Touch::Family(key));
+            }
+        }
+    }
+    touches.push(Touch::Family(target_key));
+    touches.extend(route.affects().iter().map(|uri| Touch::Path(PathKey::of(uri))));
+    touches
 }
 
 /// Everything but the safe methods (RFC 9110 §9.2.1) may change state; unknown methods too.

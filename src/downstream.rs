@@ -2,6 +2,7 @@
 //! and with the clocks of clients that are silent or take nothing.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::alarm::Alarm;
@@ -88,13 +90,19 @@ impl Downstream {
                 return Ok(Some(speaks));
             }
             std::future::poll_fn(|cx| self.io.inner().poll_read_ready(cx)).await?;
-            ahead.reserve(FIRST_READ);
-            match self.io.inner_mut().try_read_buf(&mut ahead) {
-                Ok(0) => return Ok(None),
-                Ok(_) => (),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
-                Err(error) => return Err(error),
+            let mut bytes = [MaybeUninit::uninit(); FIRST_READ];
+            let mut bytes = ReadBuf::uninit(&mut bytes);
+            // Read so, a socket that gave less than there was room for is known to have no more, and
+            // is not asked again for nothing.
+            let read = std::future::poll_fn(|cx| {
+                Poll::Ready(Pin::new(self.io.inner_mut()).poll_read(cx, &mut bytes))
+            });
+            match read.await {
+                Poll::Ready(Ok(())) if bytes.filled().is_empty() => return Ok(None),
+                Poll::Ready(read) => read?,
+                Poll::Pending => (),
             }
+            ahead.extend_from_slice(bytes.filled());
         }
     }
 
@@ -203,7 +211,8 @@ impl Write for Downstream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.rest.is_kept_open() {
+        // What is served no more is dropped at once, and that alone says goodbye without TLS.
+        if self.rest.is_kept_open() || self.io.inner().is_plain() {
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.io).poll_shutdown(cx)

@@ -367,13 +367,13 @@ impl Gateway {
             ));
         }
         let request = Request::from_parts(parts, ());
-        let (answer, format) = session::handshake::accept(&request, &self.sessions.formats())?;
+        let (answer, dialect) = session::handshake::accept(&request, &self.sessions.options())?;
         let headers = request.into_parts().0.headers;
         let (gateway, client) = (Rc::clone(self), client.clone());
         self.tasks.spawn_local(async move {
             match bare(upgrade).await {
                 Ok((stream, read_ahead, slot)) => {
-                    let opening = Opening { format, headers, client, host, slot };
+                    let opening = Opening { dialect, headers, client, host, slot };
                     gateway.sessions.open(stream, read_ahead, opening);
                 }
                 Err(error) => tracing::debug!(%error, "a socket was not opened"),

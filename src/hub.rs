@@ -376,6 +376,7 @@ impl Hub {
             min_interval: route.rule.min_interval.unwrap_or(options.min_interval),
             stale_after: options.stale_after,
             recheck: options.recheck.filter(|_| authorised),
+            poll: route.rule.poll,
             spread: key.spread(),
             notify: route.rule.push == Push::Notify,
             single_use: key.audience.is_single_use(),

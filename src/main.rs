@@ -1,6 +1,8 @@
 //! The `pogo` program: arguments, configuration, logging, signals and exit codes.
 
+mod explain;
 mod follow;
+mod import;
 mod logs;
 mod memory;
 mod watch;
@@ -40,7 +42,7 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 struct Configuration {
     /// The configuration file; without one ./pogo.toml is read if it exists
     #[arg(long, value_name = "FILE", env = "POGO_CONFIG", hide_env_values = true)]
@@ -62,6 +64,10 @@ enum Command {
     Check(Configuration),
     /// Bind to a URI through a running Pogo and print every event as a line of JSON
     Watch(watch::Arguments),
+    /// Say what the configuration makes of a URI: its rule, who shares its views, which writes touch it
+    Explain(explain::Arguments),
+    /// Write a configuration from an OpenAPI description
+    Import(import::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +86,11 @@ fn main() -> ExitCode {
             check(&sources(configuration, matches))
         }
         Some(Command::Watch(arguments)) => watch::run(&arguments),
+        Some(Command::Explain(arguments)) => {
+            let matches = matches.subcommand_matches("explain").unwrap_or(&matches);
+            explain(&arguments, matches)
+        }
+        Some(Command::Import(arguments)) => import::run(&arguments),
     }
 }
 
@@ -129,6 +140,14 @@ fn check(sources: &Sources) -> ExitCode {
     match std::io::stdout().write_all(effective.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(format_args!("cannot write: {error}"), EXIT_FAILURE),
+    }
+}
+
+fn explain(arguments: &explain::Arguments, matches: &ArgMatches) -> ExitCode {
+    let loaded = config::load(&sources(arguments.configuration.clone(), matches));
+    match loaded.and_then(config::Loaded::into_options) {
+        Ok((options, _)) => explain::run(arguments, &options),
+        Err(fault) => fail(fault, EXIT_CONFIGURATION),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every message, error code and close code of the socket protocol, v1 (`docs/protocol.md`).
 
 pub mod codec;
+pub mod deflate;
 mod format;
 mod keys;
 mod msgpack;
@@ -222,6 +223,8 @@ pub enum Close {
     Unsupported,
     /// Bad UTF-8.
     Invalid,
+    /// A compressed message that cannot be decompressed.
+    Corrupt,
     TooBig,
     Abuse,
     Unauthorized(&'static str),
@@ -242,7 +245,7 @@ impl Close {
             Self::GoingAway { .. } => 1001,
             Self::Protocol => 1002,
             Self::Unsupported => 1003,
-            Self::Invalid => 1007,
+            Self::Invalid | Self::Corrupt => 1007,
             Self::TooBig => 1009,
             Self::Abuse => 4400,
             Self::Unauthorized(_) => 4401,
@@ -263,6 +266,7 @@ impl Close {
             Self::Protocol => "protocol error".into(),
             Self::Unsupported => "this format goes in the other kind of frames".into(),
             Self::Invalid => "not UTF-8".into(),
+            Self::Corrupt => "not a compressed message".into(),
             Self::TooBig => "message too big".into(),
             Self::Abuse => "too many malformed messages".into(),
             Self::Unauthorized(why) => (*why).into(),

@@ -45,6 +45,8 @@ pub struct Rule {
     /// `PUT` or `PATCH`.
     pub update_method: http::Method,
     pub min_interval: Option<Duration>,
+    /// How often a bound URI is looked at for changes that do not pass through Pogo.
+    pub poll: Option<Duration>,
     pub settle: Vec<Duration>,
     /// Requests of one client's address.
     pub rate: Option<Rate>,
@@ -62,6 +64,7 @@ impl Default for Rule {
             affects_only: None,
             update_method: http::Method::PUT,
             min_interval: None,
+            poll: None,
             settle: Vec::new(),
             rate: None,
         }
@@ -173,6 +176,11 @@ impl Default for Routes {
 }
 
 impl Route<'_> {
+    /// What the pattern took from the path.
+    pub fn parameters(&self) -> &[(String, String)] {
+        &self.params
+    }
+
     pub fn affects(&self) -> Vec<String> {
         self.rule.affects.iter().map(|template| self.fill(template)).collect()
     }

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -112,6 +112,7 @@ impl Server {
             true => listen(options.listen, workers)?,
             false => divide(inherited, workers)?,
         };
+        listeners.iter().try_for_each(prepare)?;
         let address = listeners[0].local_addr()?;
         let (orders, ordered) = (0..workers.get())
             .map(|_| mpsc::channel(orders::MAX_ORDERS))
@@ -252,9 +253,16 @@ fn listen(address: SocketAddr, workers: NonZeroUsize) -> io::Result<Vec<TcpListe
         listeners.push(bind(address, true)?);
     }
     for listener in &listeners {
-        socket2::SockRef::from(listener).listen(BACKLOG)?;
+        SockRef::from(listener).listen(BACKLOG)?;
     }
     Ok(listeners)
+}
+
+/// Sets what every connection that is accepted inherits, and need not be told.
+fn prepare(listener: &TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
@@ -263,8 +271,6 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     #[cfg(unix)]
     socket.set_reuse_port(shared)?;
-    // Inherited by every connection that is accepted.
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

@@ -6,11 +6,15 @@
 
 mod calls;
 mod credential;
+#[doc(hidden)] // Public for the fuzzers alone.
+pub mod deflate;
 mod ending;
 #[doc(hidden)] // Public for the fuzzers alone.
 pub mod frames;
 mod gate;
 pub mod handshake;
+#[doc(hidden)] // Public for the fuzzers alone.
+pub mod inflate;
 mod options;
 pub mod orders;
 mod outbox;
@@ -39,13 +43,14 @@ use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
 use crate::hub::mirror::Binding;
-use crate::protocol::{Close, Format, Outgoing, codec};
+use crate::protocol::deflate::Dialect;
+use crate::protocol::{Close, Outgoing, codec};
 use crate::transport::Transport;
 
 /// What a socket was opened with.
 #[derive(Debug)]
 pub struct Opening {
-    pub format: Format,
+    pub dialect: Dialect,
     pub headers: HeaderMap,
     pub client: ClientAddress,
     pub host: String,
@@ -195,7 +200,11 @@ impl Session {
     /// Handles the messages that have come whole.
     fn receive(&self) {
         while self.reads() && !self.over.get() {
-            let next = self.frames.borrow_mut().next(self.options().message_bytes);
+            let next = {
+                let limit = self.options().message_bytes;
+                let mut inflater = self.sessions.inflater.borrow_mut();
+                self.frames.borrow_mut().next(limit, &mut inflater)
+            };
             match next {
                 Ok(None) => break,
                 Ok(Some(Received::Close(code))) => {
@@ -205,10 +214,10 @@ impl Session {
                 // Only the peer's close frame is waited for.
                 Ok(Some(_)) if self.closing.get().is_some() => {}
                 Ok(Some(Received::Text(text))) => {
-                    self.handle(codec::decode(&text, self.outbox.format));
+                    self.handle(codec::decode(&text, self.outbox.format()));
                 }
                 Ok(Some(Received::Binary(bytes))) => {
-                    self.handle(codec::decode_binary(&bytes, self.outbox.format));
+                    self.handle(codec::decode_binary(&bytes, self.outbox.format()));
                 }
                 Ok(Some(Received::Ping(payload))) => self.push(codec::pong(&payload)),
                 Ok(Some(Received::Pong)) => {}
@@ -279,7 +288,8 @@ impl Session {
     }
 
     fn send(&self, message: &Outgoing<'_>) {
-        self.push(codec::encode(message, self.outbox.format));
+        let dialect = self.outbox.dialect;
+        self.push(dialect.pack(codec::encode(message, dialect.format())));
     }
 
     fn push(&self, frame: Bytes) {

@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut, BytesMut};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -83,21 +82,6 @@ impl Transport {
         }
     }
 
-    /// The same into the room that `buf` has, of which there must be some.
-    pub fn try_read_buf(&mut self, buf: &mut BytesMut) -> io::Result<usize> {
-        match self {
-            Self::Plain(tcp) => tcp.try_read_buf(buf),
-            Self::Tls(tls) => {
-                let mut bytes = [0; 1024];
-                let room = bytes.len().min(buf.capacity() - buf.len());
-                let mut read = ReadBuf::new(&mut bytes[..room]);
-                tls.try_read(&mut read)?;
-                buf.put_slice(read.filled());
-                Ok(read.filled().len())
-            }
-        }
-    }
-
     #[inline]
     pub fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
@@ -140,6 +124,10 @@ impl Transport {
                 tracing::trace!(%error, "the end of a connection was not told");
             }
         }
+    }
+
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
     }
 
     /// A number that grows when the other side takes something of what was held back.

@@ -7,15 +7,18 @@
 //! bind always comes from a fetch that started after its registration. One fetch at a time keeps
 //! states in order: an older one never follows a newer one.
 
+mod pace;
 mod state;
+mod unseen;
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use self::pace::Pace;
 pub use self::state::{Answer, Content, Data, End, State, Text, Texts, Verdict};
+use self::unseen::Unseen;
 use crate::audience::Vary;
 use crate::protocol::Problem;
 
@@ -31,23 +34,6 @@ pub enum Step {
     Repeat,
 }
 
-/// How a view is paced.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pace {
-    /// Shortest time between two fetches that no client waits for.
-    pub min_interval: Duration,
-    /// How long the truth may be unknown before members are told.
-    pub stale_after: Duration,
-    /// Longest time without a fetch, so that a revoked credential is found out.
-    pub recheck: Option<Duration>,
-    /// 0..1, different for each view, so that not all come back at once.
-    pub spread: f64,
-    /// Changes are announced, not shown.
-    pub notify: bool,
-    /// A 401 after a good bind says that the credential was used up, not that it was revoked.
-    pub single_use: bool,
-}
-
 #[derive(Debug)]
 pub struct View {
     pace: Pace,
@@ -58,6 +44,8 @@ pub struct View {
     changed: u64,
     /// The last demand that the need to judge the credential again made.
     rechecked: u64,
+    /// The last demand that only looks for what changed elsewhere.
+    polled: u64,
     /// Demands up to here were met by a good answer.
     settled: u64,
     /// Demands up to here were answered, well or badly.
@@ -73,12 +61,10 @@ pub struct View {
     refusal: Option<(Instant, Arc<Problem>)>,
     later: Vec<Instant>,
     recheck_at: Option<Instant>,
+    poll_at: Option<Instant>,
     state: Option<Arc<State>>,
     refetched: bool,
-    /// Tells the versions of unseen states from those of any other view, this one's earlier lives
-    /// included: a client that returns with one of those must not be taken to be up to date.
-    series: u64,
-    announced: u64,
+    unseen: Unseen,
     stale: bool,
     /// The credential was good for one request.
     used_up: bool,
@@ -97,6 +83,7 @@ impl View {
             urgent: 0,
             changed: 0,
             rechecked: 0,
+            polled: 0,
             settled: 0,
             answered: 0,
             in_flight: None,
@@ -108,10 +95,10 @@ impl View {
             refusal: None,
             later: Vec::new(),
             recheck_at: None,
+            poll_at: None,
             state: None,
             refetched: false,
-            series: RandomState::new().hash_one(0),
-            announced: 0,
+            unseen: Unseen::default(),
             stale: false,
             used_up: false,
         }
@@ -120,19 +107,27 @@ impl View {
     /// Another pace from now on. What was announced so far is to be shown, if changes are shown now.
     pub fn set_pace(&mut self, now: Instant, pace: Pace) {
         let shows = self.pace.notify && !pace.notify && !self.used_up;
-        let rechecks = self.pace.recheck != pace.recheck;
-        self.pace = pace;
+        let before = std::mem::replace(&mut self.pace, pace);
         if self.used_up {
-            self.pace.notify = true;
-            self.pace.recheck = None;
+            self.fetch_no_more();
         }
         if shows {
             self.change(now, &[]);
         }
-        if rechecks {
-            let settled = self.settled_at.zip(self.pace.recheck);
-            self.recheck_at = settled.map(|(at, every)| at + self.jittered(every));
+        if before.recheck != self.pace.recheck {
+            self.recheck_at = self.settled_at.and_then(|at| self.pace.recheck_after(at));
         }
+        if before.poll != self.pace.poll {
+            self.poll_at = self.settled_at.and_then(|at| self.pace.poll_after(at));
+        }
+    }
+
+    /// Changes can be announced, and there is no credential to see them with.
+    fn fetch_no_more(&mut self) {
+        self.used_up = true;
+        self.pace.notify = true;
+        self.pace.recheck = None;
+        self.pace.poll = None;
     }
 
     /// What is shown may be another's now: nothing that was learnt of the last upstream counts.
@@ -146,6 +141,13 @@ impl View {
 
     pub fn state(&self) -> Option<&Arc<State>> {
         self.state.as_ref()
+    }
+
+    /// The state that a fetch may be told not to send again.
+    pub fn validated(&self) -> Option<&Arc<State>> {
+        // Its content is to be shown, and is not here.
+        let unseen = |state: &State| state.content == Content::Unseen && !self.pace.notify;
+        self.state.as_ref().filter(|state| !unseen(state))
     }
 
     /// Demands up to this number have had their answer.
@@ -198,9 +200,14 @@ impl View {
         if self.in_flight.is_some() {
             return Step::Rest;
         }
+        // Whatever else is wanted is a look, too.
+        if self.wanted == self.settled && self.poll_at.is_some_and(|at| at <= now) {
+            self.poll_at = None;
+            self.polled = self.want(now);
+        }
         if self.wanted == self.settled {
-            let next = self.later.first().copied().into_iter().chain(self.recheck_at).min();
-            return next.map_or(Step::Rest, Step::WaitUntil);
+            let times = [self.later.first().copied(), self.recheck_at, self.poll_at];
+            return times.into_iter().flatten().min().map_or(Step::Rest, Step::WaitUntil);
         }
         if self.urgent > self.answered {
             let held_off = self.refusal.as_ref().is_some_and(|(until, _)| *until > now);
@@ -256,26 +263,14 @@ impl View {
         let recheck_at = self.recheck_at;
         self.settle(now);
         self.recheck_at = recheck_at;
-        self.state = Some(Arc::new(self.unseen(true, Vary::default())));
+        self.state = Some(Arc::new(self.unseen.announced(self.state.as_deref())));
         self.live()
     }
 
-    /// A state of a view whose content is not shown; `changed` since the last one.
-    fn unseen(&mut self, changed: bool, vary: Vary) -> State {
-        let version = match &self.state {
-            Some(old) if !changed => Arc::clone(&old.version),
-            _ => {
-                self.announced += 1;
-                format!("unseen-{:016x}-{}", self.series, self.announced).into()
-            }
-        };
-        State { vary, ..State::new(version, Content::Unseen) }
-    }
-
-    /// Whether the fetch under way is the first to start after a change.
-    fn meets_a_change(&self) -> bool {
+    /// Whether the fetch under way is the first to start after this demand.
+    fn meets(&self, demand: u64) -> bool {
         let meets = self.in_flight.unwrap_or(self.settled);
-        self.changed > self.settled && self.changed <= meets
+        demand > self.settled && demand <= meets
     }
 
     /// Whether a state of some time after `since` that did not come by a fetch is newer than the
@@ -319,10 +314,11 @@ impl View {
         match answer {
             Answer::State(new) => {
                 self.refetched |= self.state.is_some();
-                let changed = self.meets_a_change();
+                let (changed, polled) = (self.meets(self.changed), self.meets(self.polled));
                 self.settle(now);
                 if self.pace.notify {
-                    self.state = Some(Arc::new(self.unseen(changed, new.vary)));
+                    let old = self.state.as_deref();
+                    self.state = Some(Arc::new(self.unseen.fetched(old, new, changed, polled)));
                 } else {
                     self.show(new);
                 }
@@ -330,11 +326,10 @@ impl View {
             }
             Answer::NotModified => {
                 self.refetched = true;
-                let changed = self.meets_a_change();
+                let changed = self.meets(self.changed);
                 self.settle(now);
-                if let Some(old) = self.state.as_ref().filter(|_| self.pace.notify && changed) {
-                    let vary = old.vary.clone();
-                    self.state = Some(Arc::new(self.unseen(changed, vary)));
+                if self.pace.notify && changed {
+                    self.state = Some(Arc::new(self.unseen.announced(self.state.as_deref())));
                 }
                 self.live()
             }
@@ -344,9 +339,7 @@ impl View {
                     && self.state.is_some()
                     && !self.refetched;
                 if used_up {
-                    self.used_up = true;
-                    self.pace.notify = true;
-                    self.pace.recheck = None;
+                    self.fetch_no_more();
                     return self.announce(now);
                 }
                 Some(Verdict::Ended(End::Refused(Arc::new(problem))))
@@ -368,7 +361,8 @@ impl View {
         self.retry_at = None;
         self.refusal = None;
         self.stale = false;
-        self.recheck_at = self.pace.recheck.map(|every| now + self.jittered(every));
+        self.recheck_at = self.pace.recheck_after(now);
+        self.poll_at = self.pace.poll_after(now);
     }
 
     fn fail(&mut self, now: Instant, problem: Problem) -> Verdict {
@@ -376,7 +370,7 @@ impl View {
         self.answered = self.answered.max(started);
         let backoff = FIRST_RETRY.saturating_mul(1 << self.failures.min(8)).min(LONGEST_RETRY);
         self.failures = self.failures.saturating_add(1);
-        let mut pause = self.jittered(backoff);
+        let mut pause = self.pace.jittered(backoff);
         let problem = Arc::new(problem);
         if let Some(seconds) = problem.retry_after {
             let told = Duration::from_secs(seconds.min(3600));
@@ -385,10 +379,6 @@ impl View {
         }
         self.retry_at = Some(now + pause);
         Verdict::Failed(problem)
-    }
-
-    fn jittered(&self, time: Duration) -> Duration {
-        time.mul_f64(0.75 + 0.5 * self.pace.spread.clamp(0.0, 1.0))
     }
 }
 
@@ -408,6 +398,7 @@ mod tests {
             min_interval: 100 * MS,
             stale_after: Duration::from_secs(30),
             recheck: None,
+            poll: None,
             spread: 0.5,
             notify: false,
             single_use: false,
@@ -693,6 +684,119 @@ mod tests {
         }
     }
 
+    const POLL: Duration = Duration::from_secs(5);
+
+    fn polled() -> Pace {
+        Pace { poll: Some(POLL), ..pace() }
+    }
+
+    #[test]
+    fn a_polled_view_is_looked_at_so_long_after_the_last_good_fetch_and_not_in_between() {
+        let mut f = Fixture::live(polled());
+        assert_eq!(f.waits(), POLL - 100 * MS);
+        f.now += POLL - 100 * MS;
+        assert_eq!(live(f.fetch(good("b"))), ("b".into(), false));
+        for _ in 0..10 {
+            f.now += POLL - MS;
+            assert_eq!(f.waits(), MS);
+            f.change();
+            f.fetch(good("c"));
+            assert_eq!(f.waits(), POLL, "a view that is written often is not polled besides");
+        }
+        f.now += POLL;
+        f.fetch(Answer::NotModified);
+        assert_eq!(f.waits(), POLL);
+    }
+
+    #[test]
+    fn a_poll_has_the_manners_of_every_fetch_that_nobody_waits_for() {
+        let mut f = Fixture::live(Pace { min_interval: 2 * POLL, ..polled() });
+        f.now += POLL;
+        assert_eq!(f.waits(), POLL - 100 * MS, "min_interval");
+        let mut f = Fixture::live(polled());
+        f.now += POLL;
+        f.fetch(failed(None));
+        assert_eq!(f.waits(), FIRST_RETRY);
+        f.now += FIRST_RETRY;
+        f.fetch(failed(None));
+        assert_eq!(f.waits(), 2 * FIRST_RETRY, "back-off");
+        f.now += 2 * FIRST_RETRY;
+        f.fetch(failed(Some(60)));
+        assert_eq!(f.waits(), 12 * POLL, "Retry-After");
+        f.view.change(f.now, &[POLL, 2 * POLL]);
+        f.now += 2 * POLL;
+        assert_eq!(f.waits(), 10 * POLL, "nor does a settle time come before");
+        assert!(f.view.stale_at().is_some(), "what a poll cannot see is unknown");
+        f.now += 10 * POLL;
+        f.fetch(good("b"));
+        assert_eq!((f.waits(), f.view.stale_at()), (POLL, None));
+    }
+
+    #[test]
+    fn two_views_that_were_bound_together_are_polled_apart() {
+        let wait = |spread| Fixture::live(Pace { spread, ..polled() }).waits() + 100 * MS;
+        assert_eq!([wait(0.0), wait(1.0)], [POLL.mul_f64(0.75), POLL.mul_f64(1.25)]);
+    }
+
+    #[test]
+    fn another_poll_counts_from_the_last_good_fetch_at_once() {
+        let mut f = Fixture::live(pace());
+        f.view.set_pace(f.now, polled());
+        assert_eq!(f.waits(), POLL - 100 * MS);
+        f.now += POLL;
+        f.view.set_pace(f.now, Pace { poll: Some(POLL / 2), ..pace() });
+        assert_eq!(f.step(), Step::Fetch);
+        f.view.set_pace(f.now, pace());
+        f.fetch(good("b"));
+        assert_eq!(f.step(), Step::Rest);
+    }
+
+    #[test]
+    fn a_poll_tells_of_a_difference_where_changes_are_announced_and_of_nothing_else() {
+        let mut f = Fixture::live(Pace { notify: true, ..polled() });
+        let first = f.version().to_owned();
+        for answer in [good("a"), Answer::NotModified, good("a")] {
+            f.now += POLL;
+            assert_eq!(live(f.fetch(answer)).0.as_ref(), first);
+        }
+        f.view.bind(f.now);
+        assert_eq!(live(f.fetch(good("b"))).0.as_ref(), first, "a bind changes nothing");
+        f.now += POLL;
+        let second = live(f.fetch(good("b"))).0;
+        assert_ne!(*second, *first, "though the bind has seen it");
+        f.now += POLL;
+        assert_eq!(live(f.fetch(good("b"))).0, second);
+        f.change();
+        f.now += 100 * MS;
+        assert_eq!(f.step(), Step::Announce);
+        f.view.announce(f.now);
+        assert_eq!(f.waits(), POLL, "members look for themselves now");
+    }
+
+    #[test]
+    fn what_is_to_be_shown_again_is_not_asked_for_by_the_validator_of_what_was_not() {
+        let mut f = Fixture::new(Pace { notify: true, ..polled() });
+        f.view.bind(f.now);
+        let etag = Some(HeaderValue::from_static("\"a\""));
+        f.fetch(Answer::State(State { etag: etag.clone(), ..state("a", "1") }));
+        assert_eq!(f.view.validated().unwrap().etag, etag, "a poll is conditional");
+        f.view.set_pace(f.now, polled());
+        assert!(f.view.validated().is_none());
+        f.now += 100 * MS;
+        f.fetch(Answer::State(State { etag: etag.clone(), ..state("a", "1") }));
+        assert_eq!(f.view.validated().unwrap().etag, etag);
+    }
+
+    #[test]
+    fn a_credential_that_was_used_up_is_not_polled_with() {
+        let mut f = Fixture::live(Pace { single_use: true, ..polled() });
+        f.now += POLL;
+        f.fetch(Answer::Refused(problem(401, None)));
+        assert_eq!(f.step(), Step::Rest);
+        f.view.set_pace(f.now, Pace { poll: Some(POLL / 2), ..pace() });
+        assert_eq!(f.step(), Step::Rest);
+    }
+
     #[test]
     fn equal_content_keeps_its_version_and_takes_the_new_validator() {
         let mut f = Fixture::live(pace());
@@ -824,9 +928,11 @@ mod tests {
             acts in proptest::collection::vec(act(), 0..60),
             notify in any::<bool>(),
             recheck in proptest::option::of(1u64..4),
+            poll in proptest::option::of(100u64..3000),
         ) {
             let recheck = recheck.map(Duration::from_secs);
-            let mut f = Fixture::new(Pace { notify, recheck, ..pace() });
+            let poll = poll.map(Duration::from_millis);
+            let mut f = Fixture::new(Pace { notify, recheck, poll, ..pace() });
             let mut last_change = None;
             let mut seen = None;
             for act in acts {
@@ -848,6 +954,13 @@ mod tests {
                 }
                 let step = f.step();
                 let owes = f.view.wanted > f.view.settled && f.view.in_flight.is_none();
+                if let (Some(poll), Some(at)) = (poll, f.view.settled_at) {
+                    let looked = f.view.wanted > f.view.settled || f.now < at + poll;
+                    prop_assert!(looked, "{:?}", f.view);
+                    if f.view.wanted == f.view.settled {
+                        prop_assert!(step != Step::Rest, "nobody would wake it: {:?}", f.view);
+                    }
+                }
                 prop_assert!(!(owes && step == Step::Rest), "{:?}", f.view);
                 if let Step::WaitUntil(at) = step {
                     prop_assert!(at > f.now, "no busy waiting");

@@ -124,13 +124,35 @@ fn an_option_of_a_later_release_is_an_unknown_key() {
     for (lines, start) in [
         ("[cache]\n", "pogo.toml:2: unknown key \"cache\""),
         ("[[namespace]]\nname = \"/a\"", "pogo.toml:2: unknown key \"namespace\""),
-        ("[[route]]\npath = \"/\"\npoll = \"5s\"", "pogo.toml:4: unknown key \"poll\" in [route]"),
         ("[gate.rate]\nlogins = \"1/s\"", "pogo.toml:3: unknown key \"logins\" in [gate.rate]"),
     ] {
         let ended = Place::with(&format!("{UPSTREAM}{lines}")).run(&["check"]);
         assert!(ended.err.starts_with(start), "{}", ended.err);
         assert_eq!(ended.code, Some(64));
     }
+}
+
+#[test]
+fn a_poll_that_would_never_rest_or_never_be_made_is_refused() {
+    refuses_after_upstream(
+        "[[route]]\npath = \"/a\"\npoll = \"99ms\"",
+        "pogo.toml:4: route.poll: found 99ms, expected a duration of 100ms or more",
+    );
+    refuses_after_upstream(
+        "[[route]]\npath = \"/a\"\nmin_interval = \"2s\"\npoll = \"1s\"",
+        "pogo.toml:5: route.poll: a view is not fetched more often than min_interval, 2s",
+    );
+    refuses_after_upstream(
+        "[views]\nmin_interval = \"2s\"\n[[route]]\npath = \"/a\"\npoll = \"1s\"",
+        "pogo.toml:6: route.poll: a view is not fetched more often than min_interval, 2s",
+    );
+    refuses_after_upstream(
+        "[[route]]\npath = \"/a\"\nrealtime = false\npoll = \"1s\"",
+        "pogo.toml:5: route.poll: realtime = false, so there is nothing to look at",
+    );
+    Place::with(&format!("{UPSTREAM}[[route]]\npath = \"/a\"\npoll = \"100ms\""))
+        .run(&["check"])
+        .effective();
 }
 
 #[test]

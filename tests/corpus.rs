@@ -51,6 +51,11 @@ fn frames_are_the_same_however_they_are_cut() {
 }
 
 #[test]
+fn compressed_messages_are_bounded_and_come_back() {
+    replay("deflate", harness::deflate);
+}
+
+#[test]
 fn tokens_are_good_only_with_the_right_signature() {
     replay("jwt", harness::jwt);
 }

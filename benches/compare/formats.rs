@@ -1,12 +1,14 @@
-//! What a message weighs in each format, and what it costs to write and to read it: `cargo bench -- formats`. In this process and on
-//! this thread; no socket, no API.
+//! What a message weighs in each format, and compressed, and what it costs to write and to read it: `cargo bench -- formats`. In this
+//! process and on this thread; no socket, no API.
 
 use std::io::{self, Write};
 use std::process;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pogo::protocol::deflate::{Dialect, Window};
 use pogo::protocol::{Format, Outgoing, codec};
+use pogo::session::inflate::Inflater;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -50,6 +52,53 @@ pub(crate) fn run(rounds: usize) -> io::Result<()> {
                 write[at] / write[0],
                 read[at] / 1e3,
                 read[at] / read[0],
+            )?;
+        }
+    }
+    writeln!(out)?;
+    compressed(rounds, &samples, &mut out)
+}
+
+/// What is looked back on at most makes no difference to a message that is shorter.
+const FORMATS: [Format; 2] = [Format::Json, Format::MsgPack];
+
+fn compressed(rounds: usize, samples: &[Sample], out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "| `data` | format | bytes | 32 KiB | ÷ | 4 KiB | ÷ | to compress | to decompress |"
+    )?;
+    writeln!(out, "|---|---|---|---|---|---|---|---|---|")?;
+    let mut inflater = Inflater::default();
+    for (name, data) in samples {
+        for (at, format) in FORMATS.into_iter().enumerate() {
+            let frame = encoded(data, format);
+            let pack = |window| Dialect::deflating(format, window, 0).pack(frame.clone());
+            let (full, small) = (pack(Window::Full), pack(Window::Small));
+            let (plain, is_smaller) = (payload(&frame), full.len() < frame.len());
+            let (mut write, mut read) = (Vec::new(), Vec::new());
+            for _ in 0..rounds {
+                write.push(cost(|| pack(Window::Full).len())?);
+                let message = payload(&full);
+                read.push(match is_smaller {
+                    true => {
+                        cost(|| inflater.inflate(&message, plain.len()).map_or(0, |it| it.len()))?
+                    }
+                    false => 0.0,
+                });
+            }
+            let sizes = [&full, &small].map(|frame| payload(frame).len());
+            writeln!(
+                out,
+                "| {} | `{}` | {} | {} | {:.2} | {} | {:.2} | {:.1} µs | {:.1} µs |",
+                if at == 0 { name } else { "" },
+                format.subprotocol(),
+                plain.len(),
+                sizes[0],
+                sizes[0] as f64 / plain.len() as f64,
+                sizes[1],
+                sizes[1] as f64 / plain.len() as f64,
+                median(write) / 1e3,
+                median(read) / 1e3,
             )?;
         }
     }

@@ -120,6 +120,7 @@ fn described(rule: &Rule) -> Value {
         "affects_only": rule.affects_only,
         "update_method": rule.update_method.as_str(),
         "min_interval": rule.min_interval.map(|it| Interval(it).to_string()),
+        "poll": rule.poll.map(|it| Interval(it).to_string()),
         "settle": rule.settle.iter().map(|it| Interval(*it).to_string()).collect::<Vec<_>>(),
         "rate": rule.rate.map(|rate| rate.to_string()),
     })

@@ -24,7 +24,7 @@ pub(super) fn check(config: &Config, document: &Document) -> Result<(), Fault> {
     check.gate(&config.gate)?;
     check.admin(config)?;
     tls::check(config, document)?;
-    check.routes(&config.routes)?;
+    check.routes(config)?;
     check.channels(config)
 }
 
@@ -228,7 +228,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn routes(&self, routes: &[Route]) -> Result<(), Fault> {
+    fn routes(&self, config: &Config) -> Result<(), Fault> {
+        let routes = &config.routes[..];
         let mut table = matchit::Router::new();
         for (at, route) in routes.iter().enumerate() {
             let key = format!("route.{at}.path");
@@ -242,6 +243,28 @@ impl Check<'_> {
                 return self.refuse(&key, self.bad_pattern(routes, path, &error));
             }
             self.route(at, route)?;
+            self.poll(at, route, config)?;
+        }
+        Ok(())
+    }
+
+    /// Each poll of each view is a request to the API: one that is too short is taken for a slip.
+    fn poll(&self, at: usize, route: &Route, config: &Config) -> Result<(), Fault> {
+        const SHORTEST: Interval = Interval::millis(100);
+        let Some(poll) = route.poll else { return Ok(()) };
+        let key = format!("route.{at}.poll");
+        if poll.0 < SHORTEST.0 {
+            let expected = format!("a duration of {SHORTEST} or more");
+            let kind = Kind::Value { found: poll.to_string(), expected };
+            return Err(self.document.fault(&key, kind));
+        }
+        let shortest = route.min_interval.unwrap_or(config.views.min_interval);
+        if poll.0 < shortest.0 {
+            let reason = format!("a view is not fetched more often than min_interval, {shortest}");
+            return self.refuse(&key, reason);
+        }
+        if !route.realtime {
+            return self.refuse(&key, "realtime = false, so there is nothing to look at");
         }
         Ok(())
     }

@@ -76,6 +76,8 @@ fn session(websocket: &sections::WebSocket) -> session::Options {
     session::Options {
         path: websocket.path.0.clone(),
         formats: websocket.formats.iter().copied().map(format).collect(),
+        compression: websocket.compression,
+        compress_from: websocket.compress_from.0,
         message_bytes: websocket.message_bytes.0,
         bindings: websocket.bindings,
         channels: websocket.channels,
@@ -255,6 +257,7 @@ pub(super) fn rule(route: sections::Route) -> route::Rule {
             sections::UpdateMethod::Patch => http::Method::PATCH,
         },
         min_interval: duration(route.min_interval),
+        poll: duration(route.poll),
         settle: route.settle.into_iter().map(|delay| delay.0).collect(),
         rate: route.rate,
     }

@@ -124,6 +124,8 @@ pub struct WebSocket {
     pub path: Path,
     pub formats: Vec<Format>,
     pub allowed_origins: Vec<Origin>,
+    pub compression: bool,
+    pub compress_from: Size,
     pub message_bytes: Size,
     pub bindings: usize,
     pub channels: usize,
@@ -145,6 +147,8 @@ impl Default for WebSocket {
                 Format::MsgPackCompact,
             ],
             allowed_origins: Vec::new(),
+            compression: false,
+            compress_from: Size::kib(1),
             message_bytes: Size::kib(64),
             bindings: 1000,
             channels: 100,
@@ -333,6 +337,8 @@ pub struct Route {
     pub update_method: UpdateMethod,
     #[serde(default)]
     pub min_interval: Option<Interval>,
+    #[serde(default)]
+    pub poll: Option<Interval>,
     #[serde(default)]
     pub settle: Vec<Interval>,
     #[serde(default)]

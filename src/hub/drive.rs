@@ -55,9 +55,9 @@ impl Hub {
 
     async fn fetch(&self, view: &HomeView) {
         view.abandoned.set(false);
-        let fetched = self.fetch_permitted(view);
-        tokio::pin!(fetched);
-        let answer = loop {
+        let fetching = self.fetch_permitted(view);
+        tokio::pin!(fetching);
+        let mut fetched = loop {
             let stale_at = view.view.borrow().stale_at();
             let wait = async {
                 match stale_at {
@@ -66,7 +66,7 @@ impl Hub {
                 }
             };
             tokio::select! {
-                answer = &mut fetched => break answer,
+                fetched = &mut fetching => break fetched,
                 () = wait => self.note_staleness(view),
                 () = view.bell.notified() => {
                     if view.is_empty() || view.abandoned.get() {
@@ -75,43 +75,41 @@ impl Hub {
                 }
             }
         };
-        if let Answer::State(new) = &answer
-            && !view.is_empty()
-        {
-            self.home.regroup(view, &new.groups);
+        if let Some(groups) = fetched.regroups().filter(|_| !view.is_empty()) {
+            self.home.regroup(view, &groups);
         }
-        let verdict = view.view.borrow_mut().finish(Instant::now(), answer);
+        let verdict = view.view.borrow_mut().finish(Instant::now(), fetched.answer);
         if view.view.borrow().rests() {
             view.doubted.set(false);
         }
         self.deliver(view, verdict);
     }
 
-    async fn fetch_permitted(&self, view: &HomeView) -> Answer {
+    async fn fetch_permitted(&self, view: &HomeView) -> fetch::Fetched {
         // The semaphore is never closed; were it, an unbounded fetch is better than none.
         let refetches = self.settings().refetches.clone();
         let _permit = refetches.0.acquire().await.ok();
         let settings = self.settings();
-        let known = {
+        let (known, validated) = {
             let mut machine = view.view.borrow_mut();
             machine.start(Instant::now());
-            machine.state().cloned()
+            (machine.state().cloned(), machine.validated().cloned())
         };
-        let validated = known.clone().filter(|_| !view.doubted.get());
+        let validated = validated.filter(|_| !view.doubted.get());
         let _fetching = self.home.fetch_begins(&view.key);
         let client = view.client.borrow().clone();
         let via = settings.via.as_ref();
         let sent = fetch::Sent { key: &view.key, client: &client, trace: view.trace.take() };
-        let answer =
+        let fetched =
             fetch::fetch(&settings.upstream, via, sent, validated, &settings.options).await;
-        self.metrics().refetched(match answer {
+        self.metrics().refetched(match fetched.answer {
             Answer::State(_) => metrics::Refetch::State,
             Answer::NotModified => metrics::Refetch::NotModified,
             Answer::Refused(_) => metrics::Refetch::Refused,
             Answer::NotBindable(_) => metrics::Refetch::NotBindable,
             Answer::Failed(_) => metrics::Refetch::Failed,
         });
-        fetch::told_apart(answer, known.as_deref())
+        fetch::told_apart(fetched, known.as_deref())
     }
 
     pub(super) fn doubt(&self, view: &HomeView) {

@@ -40,7 +40,7 @@ pub(super) async fn fetch(
     sent: Sent<'_>,
     known: Option<Arc<State>>,
     options: &Options,
-) -> Answer {
+) -> Fetched {
     let request = request(&sent, known.as_deref()).map_err(|_| Rejection::BadRequest(UNFETCHABLE));
     let request = request.and_then(|request| {
         let (mut parts, body) = request.into_parts();
@@ -49,22 +49,51 @@ pub(super) async fn fetch(
     });
     let request = match request {
         Ok(request) => request,
-        Err(rejection) => return Answer::NotBindable(Problem::from(&rejection)),
+        Err(rejection) => return Answer::NotBindable(Problem::from(&rejection)).into(),
     };
     let conditional =
         known.is_some_and(|known| known.etag.is_some() || known.last_modified.is_some());
     let exchange = async {
         let response =
             upstream.send(request).await.map_err(|failure| Problem::from(&failure.into()))?;
-        read(response, conditional, options).await
+        let headers = response.headers();
+        let named = headers.contains_key(&groups::CACHE_GROUPS);
+        let groups = named.then(|| groups::listed(headers, &groups::CACHE_GROUPS));
+        Ok(Fetched { answer: read(response, conditional, options).await?, groups })
     };
     match tokio::time::timeout(options.fetch_timeout, exchange).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(problem)) => Answer::Failed(problem),
+        Ok(Ok(fetched)) => fetched,
+        Ok(Err(problem)) => Answer::Failed(problem).into(),
         Err(_) => Answer::Failed(Problem::new(
             ErrorCode::UpstreamTimeout,
             "the upstream did not answer in time",
-        )),
+        ))
+        .into(),
+    }
+}
+
+/// What a GET was answered with.
+pub(super) struct Fetched {
+    pub(super) answer: Answer,
+    /// The groups that the answer named, if it said anything of them.
+    groups: Option<Vec<Arc<str>>>,
+}
+
+impl Fetched {
+    /// The groups that the view is in from now on, if that may be others than before. A 304 that says
+    /// nothing of them leaves them as they are (RFC 9111 §4.3.4).
+    pub(super) fn regroups(&mut self) -> Option<Vec<Arc<str>>> {
+        match self.answer {
+            Answer::State(_) => Some(self.groups.take().unwrap_or_default()),
+            Answer::NotModified => self.groups.take(),
+            Answer::Refused(_) | Answer::NotBindable(_) | Answer::Failed(_) => None,
+        }
+    }
+}
+
+impl From<Answer> for Fetched {
+    fn from(answer: Answer) -> Self {
+        Self { answer, groups: None }
     }
 }
 
@@ -102,7 +131,6 @@ async fn read(
         StatusCode::NOT_FOUND | StatusCode::GONE => {
             let state = State {
                 vary: vary_of(&head.headers, &options.credential_headers),
-                groups: groups::listed(&head.headers, &groups::CACHE_GROUPS),
                 ..State::new(ABSENT.into(), Content::Absent)
             };
             return Ok(Answer::State(state));
@@ -146,22 +174,23 @@ pub(super) fn success(
         etag: etag.cloned(),
         last_modified: headers.get(header::LAST_MODIFIED).filter(|_| is_exact(headers)).cloned(),
         vary,
-        groups: groups::listed(headers, &groups::CACHE_GROUPS),
         ..State::new(version(etag, data.get().as_bytes()), Content::Data(Data(data)))
     })
 }
 
 /// Gives a new content a version of its own where the upstream repeated the tag of the old one.
-pub(super) fn told_apart(answer: Answer, before: Option<&State>) -> Answer {
-    match (answer, before) {
-        (Answer::State(new), Some(old)) if new.version == old.version && !new.same_content(old) => {
+pub(super) fn told_apart(fetched: Fetched, before: Option<&State>) -> Fetched {
+    match (fetched, before) {
+        (Fetched { answer: Answer::State(new), groups }, Some(old))
+            if new.version == old.version && !new.same_content(old) =>
+        {
             let version = match &new.content {
                 Content::Data(Data(json)) => version(None, json.get().as_bytes()),
                 Content::Absent | Content::Unseen => new.version,
             };
-            Answer::State(State { version, ..new })
+            Fetched { answer: Answer::State(State { version, ..new }), groups }
         }
-        (answer, _) => answer,
+        (fetched, _) => fetched,
     }
 }
 
@@ -258,11 +287,13 @@ pub fn content(headers: &HeaderMap, body: &[u8]) -> Result<Box<RawValue>, Proble
     }
 }
 
-/// Seconds to wait, by either form of `Retry-After` (RFC 9110 §10.2.3).
+/// Seconds to wait, by either form of `Retry-After` (RFC 9110 §10.2.3); never too few.
 pub fn retry_after(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    text.parse().ok().or_else(|| {
-        let date = httpdate::parse_http_date(text).ok()?;
-        Some(date.duration_since(std::time::SystemTime::now()).map_or(0, |wait| wait.as_secs()))
-    })
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(text.parse().unwrap_or(u64::MAX));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    let wait = date.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+    Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }

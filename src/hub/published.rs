@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::protocol::{Encoded, Format, Outgoing, codec};
+use crate::protocol::deflate::Dialect;
+use crate::protocol::{Encoded, Outgoing, codec};
 
 /// The same for all workers; encoded when, and as often as, its subscribers differ in their formats.
 #[derive(Debug, Clone)]
@@ -34,9 +35,9 @@ impl Published {
         Self { channel, event: Arc::new(event) }
     }
 
-    pub fn frame(&self, format: Format) -> Bytes {
+    pub fn frame(&self, dialect: Dialect) -> Bytes {
         let event = &self.event;
-        event.frames.get(format, || {
+        event.frames.get(dialect, || {
             let message = Outgoing {
                 event: Some(&event.name),
                 channel: Some(&self.channel),
@@ -44,7 +45,7 @@ impl Published {
                 packed: event.packed.as_deref(),
                 ..Outgoing::default()
             };
-            codec::encode(&message, format)
+            codec::encode(&message, dialect.format())
         })
     }
 }

@@ -223,10 +223,10 @@ pub fn encode(message: &Outgoing<'_>, format: Format) -> Bytes {
     let mut payload = Vec::with_capacity(message.data.map_or(0, |data| data.get().len()) + 96);
     if format.is_binary() {
         append_map(&mut payload, &message.fields(), format);
-        frame(OpCode::Data(Data::Binary), &payload)
+        frame(&head(OpCode::Data(Data::Binary)), &payload)
     } else {
         append_object(&mut payload, &message.fields(), format);
-        frame(OpCode::Data(Data::Text), &payload)
+        frame(&head(OpCode::Data(Data::Text)), &payload)
     }
 }
 
@@ -270,12 +270,12 @@ pub(super) fn append_json(out: &mut Vec<u8>, value: &impl serde::Serialize) {
 
 /// A ping that carries nothing.
 pub fn ping() -> Bytes {
-    frame(OpCode::Control(Control::Ping), &[])
+    frame(&head(OpCode::Control(Control::Ping)), &[])
 }
 
 /// The answer to a ping.
 pub fn pong(payload: &[u8]) -> Bytes {
-    frame(OpCode::Control(Control::Pong), payload)
+    frame(&head(OpCode::Control(Control::Pong)), payload)
 }
 
 /// A close frame; `reason` is ASCII.
@@ -284,11 +284,14 @@ pub fn close_with(code: u16, reason: &str) -> Bytes {
     payload.extend_from_slice(reason.as_bytes());
     // Control frames carry at most 125 bytes (RFC 6455 §5.5).
     payload.truncate(125);
-    frame(OpCode::Control(Control::Close), &payload)
+    frame(&head(OpCode::Control(Control::Close)), &payload)
 }
 
-fn frame(opcode: OpCode, payload: &[u8]) -> Bytes {
-    let header = FrameHeader { opcode, ..FrameHeader::default() };
+fn head(opcode: OpCode) -> FrameHeader {
+    FrameHeader { opcode, ..FrameHeader::default() }
+}
+
+pub(super) fn frame(header: &FrameHeader, payload: &[u8]) -> Bytes {
     let length = payload.len() as u64;
     let mut out = Vec::with_capacity(header.len(length) + payload.len());
     if let Err(error) = header.format(length, &mut out) {

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 
+use super::deflate::{self, Dialect, Window};
 use super::keys::Key;
 
 /// How the messages of one socket are encoded.
@@ -50,30 +51,43 @@ impl Format {
 }
 
 /// The frames of one message, each made by whoever needs it first and shared by everybody who
-/// speaks that format. As long as all speak JSON, there is nothing but its frame.
+/// speaks that dialect. As long as all speak JSON and nothing else, there is nothing but its frame.
 #[derive(Debug, Default)]
 pub struct Encoded {
     json: OnceLock<Bytes>,
-    others: OnceLock<Box<[OnceLock<Bytes>; 3]>>,
+    others: OnceLock<Box<Others>>,
+}
+
+#[derive(Debug, Default)]
+struct Others {
+    /// All but JSON.
+    formats: [OnceLock<Bytes>; 3],
+    /// Of each window, compressed.
+    deflated: [OnceLock<Box<[OnceLock<Bytes>; 4]>>; Window::ALL.len()],
 }
 
 impl Encoded {
     #[inline]
-    pub fn get(&self, format: Format, encode: impl FnOnce() -> Bytes) -> Bytes {
-        let frame = if format == Format::Json { &self.json } else { self.other(format) };
-        frame.get_or_init(encode).clone()
+    pub fn get(&self, dialect: Dialect, encode: impl FnOnce() -> Bytes) -> Bytes {
+        if dialect.is_plain_json() {
+            return self.json.get_or_init(encode).clone();
+        }
+        self.other(dialect, encode)
     }
 
     /// Out of the way of sockets that speak JSON, which is what each delivery of most fan-outs is.
     #[inline(never)]
-    fn other(&self, format: Format) -> &OnceLock<Bytes> {
-        let [compact, msgpack, msgpack_compact] = &**self.others.get_or_init(Box::default);
-        match format {
-            Format::Json => &self.json,
-            Format::JsonCompact => compact,
-            Format::MsgPack => msgpack,
-            Format::MsgPackCompact => msgpack_compact,
-        }
+    fn other(&self, dialect: Dialect, encode: impl FnOnce() -> Bytes) -> Bytes {
+        let format = dialect.format();
+        let plain = match (format as usize).checked_sub(1) {
+            None => &self.json,
+            Some(at) => &self.others.get_or_init(Box::default).formats[at],
+        };
+        let plain = plain.get_or_init(encode);
+        let Some(window) = dialect.window_for(plain) else { return plain.clone() };
+        let others = self.others.get_or_init(Box::default);
+        let deflated = others.deflated[window as usize].get_or_init(Box::default);
+        deflated[format as usize].get_or_init(|| deflate::deflate(plain, window)).clone()
     }
 }
 
@@ -85,7 +99,7 @@ mod tests {
     fn each_format_is_encoded_once_and_only_if_somebody_needs_it() {
         let (encoded, mut made) = (Encoded::default(), Vec::new());
         for format in [Format::Json, Format::MsgPack, Format::Json, Format::MsgPack] {
-            let frame = encoded.get(format, || {
+            let frame = encoded.get(Dialect::plain(format), || {
                 made.push(format);
                 format.subprotocol().into()
             });
@@ -95,5 +109,24 @@ mod tests {
             }
         }
         assert_eq!(made, [Format::Json, Format::MsgPack]);
+    }
+
+    #[test]
+    fn who_agreed_on_a_window_shares_one_compressed_frame() {
+        let plain = Bytes::from([&[0x81, 126, 0, 200][..], &[b'x'; 200]].concat());
+        for format in Format::ALL {
+            let encoded = Encoded::default();
+            let get = |dialect| encoded.get(dialect, || plain.clone());
+            assert_eq!(get(Dialect::plain(format)), plain);
+            for window in Window::ALL {
+                let dialect = |from| Dialect::deflating(format, window, from);
+                assert_eq!(get(dialect(201)).as_ptr(), plain.as_ptr(), "too small");
+                let deflated = get(dialect(200));
+                assert_eq!((deflated[0], deflated.len() < 20), (0xc1, true));
+                assert_eq!(get(dialect(1)).as_ptr(), deflated.as_ptr(), "made once");
+            }
+            assert_eq!(get(Dialect::plain(format)).as_ptr(), plain.as_ptr());
+        }
+        assert_eq!(std::mem::size_of::<Encoded>(), 7 * std::mem::size_of::<usize>());
     }
 }

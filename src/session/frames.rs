@@ -6,7 +6,9 @@ use std::io::Cursor;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 
+use super::inflate::{Inflater, compressed_limit};
 use crate::protocol::Close;
+use crate::protocol::deflate::Dialect;
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,16 +31,27 @@ pub struct Frames {
     message: Option<Vec<u8>>,
     /// Messages come in binary frames, and not in text.
     is_binary: bool,
+    /// They may be compressed (RFC 7692).
+    inflates: bool,
+    /// The message that has begun is.
+    is_compressed: bool,
     /// Where the next frame begins is not known any more, so nothing is kept.
     lost: bool,
+}
+
+/// What has come whole, but may be compressed.
+enum Whole {
+    Message(Vec<u8>),
+    Control(Control, Vec<u8>),
 }
 
 /// Longest payload of a control frame (RFC 6455 §5.5).
 const MAX_CONTROL: u64 = 125;
 
 impl Frames {
-    pub fn of(is_binary: bool) -> Self {
-        Self { is_binary, ..Self::default() }
+    pub fn of(dialect: Dialect) -> Self {
+        let (is_binary, inflates) = (dialect.format().is_binary(), dialect.deflates());
+        Self { is_binary, inflates, ..Self::default() }
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
@@ -48,7 +61,11 @@ impl Frames {
     }
 
     /// The next whole message of at most `limit` bytes; `None` until more bytes come.
-    pub fn next(&mut self, limit: usize) -> Result<Option<Received>, Close> {
+    pub fn next(
+        &mut self,
+        limit: usize,
+        inflater: &mut Inflater,
+    ) -> Result<Option<Received>, Close> {
         loop {
             let frame = self.next_frame(limit).inspect_err(|_| self.lost = true);
             if self.lost {
@@ -58,8 +75,9 @@ impl Frames {
                 self.compact();
                 return Ok(None);
             };
-            if let Some(received) = self.take(&header, payload)? {
-                return Ok(Some(received));
+            let whole = self.take(&header, payload)?;
+            if let Some(received) = whole.map(|whole| self.receive(whole, limit, inflater)) {
+                return received.map(Some);
             }
         }
     }
@@ -77,14 +95,18 @@ impl Frames {
         else {
             return Ok(None);
         };
-        if header.rsv1 || header.rsv2 || header.rsv3 {
+        let is_control = matches!(header.opcode, OpCode::Control(_));
+        let begins = matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+        // The first frame of a message says that it is compressed (RFC 7692 §6).
+        if header.rsv1 && !(self.inflates && begins) || header.rsv2 || header.rsv3 {
             return Err(Close::Protocol);
         }
-        let is_control = matches!(header.opcode, OpCode::Control(_));
         if is_control && (length > MAX_CONTROL || !header.is_final) {
             return Err(Close::Protocol);
         }
         let joined = self.message.as_ref().filter(|_| !is_control).map_or(0, Vec::len) as u64;
+        let is_compressed = header.rsv1 || self.is_compressed && !begins;
+        let limit = if is_compressed { compressed_limit(limit) } else { limit };
         if length.saturating_add(joined) > limit as u64 && !is_control {
             return Err(Close::TooBig);
         }
@@ -99,17 +121,17 @@ impl Frames {
         Ok(Some((header, payload)))
     }
 
-    fn take(&mut self, header: &FrameHeader, payload: Vec<u8>) -> Result<Option<Received>, Close> {
+    /// What a frame brings, or is the last part of.
+    fn take(&mut self, header: &FrameHeader, payload: Vec<u8>) -> Result<Option<Whole>, Close> {
         match header.opcode {
-            OpCode::Control(Control::Ping) => Ok(Some(Received::Ping(payload))),
-            OpCode::Control(Control::Pong) => Ok(Some(Received::Pong)),
-            OpCode::Control(Control::Close) => close_code(&payload).map(Received::Close).map(Some),
+            OpCode::Control(control) => Ok(Some(Whole::Control(control, payload))),
             OpCode::Data(kind @ (Data::Text | Data::Binary)) if self.message.is_none() => {
                 if self.is_binary != (kind == Data::Binary) {
                     return Err(Close::Unsupported);
                 }
+                self.is_compressed = header.rsv1;
                 if header.is_final {
-                    return self.whole(payload).map(Some);
+                    return Ok(Some(Whole::Message(payload)));
                 }
                 self.message = Some(payload);
                 Ok(None)
@@ -118,16 +140,34 @@ impl Frames {
                 let mut message = self.message.take().ok_or(Close::Protocol)?;
                 message.extend_from_slice(&payload);
                 if header.is_final {
-                    return self.whole(message).map(Some);
+                    return Ok(Some(Whole::Message(message)));
                 }
                 self.message = Some(message);
                 Ok(None)
             }
-            OpCode::Data(_) | OpCode::Control(_) => Err(Close::Protocol),
+            OpCode::Data(_) => Err(Close::Protocol),
         }
     }
 
-    fn whole(&self, message: Vec<u8>) -> Result<Received, Close> {
+    fn receive(
+        &mut self,
+        whole: Whole,
+        limit: usize,
+        inflater: &mut Inflater,
+    ) -> Result<Received, Close> {
+        let message = match whole {
+            Whole::Control(Control::Ping, payload) => return Ok(Received::Ping(payload)),
+            Whole::Control(Control::Pong, _) => return Ok(Received::Pong),
+            Whole::Control(Control::Close, payload) => {
+                return close_code(&payload).map(Received::Close);
+            }
+            Whole::Control(Control::Reserved(_), _) => return Err(Close::Protocol),
+            Whole::Message(message) => message,
+        };
+        let message = match std::mem::take(&mut self.is_compressed) {
+            true => inflater.inflate(&message, limit)?,
+            false => message,
+        };
         if self.is_binary {
             return Ok(Received::Binary(message));
         }
@@ -179,7 +219,7 @@ mod tests {
         let mut received = Vec::new();
         for piece in bytes.chunks(piece) {
             frames.push(piece);
-            while let Some(message) = frames.next(64)? {
+            while let Some(message) = frames.next(64, &mut Inflater::default())? {
                 received.push(message);
             }
         }
@@ -241,11 +281,11 @@ mod tests {
     fn of_what_cannot_be_followed_nothing_is_kept() {
         let mut frames = Frames::default();
         frames.push(&frame(0x01, b"a beginning"));
-        assert_eq!(frames.next(64), Ok(None));
+        assert_eq!(frames.next(64, &mut Inflater::default()), Ok(None));
         frames.push(&frame(0x80, &[b'x'; 65])[..20]);
-        assert_eq!(frames.next(64), Err(Close::TooBig));
+        assert_eq!(frames.next(64, &mut Inflater::default()), Err(Close::TooBig));
         frames.push(&[b'x'; 1000]);
-        assert_eq!(frames.next(64), Ok(None));
+        assert_eq!(frames.next(64, &mut Inflater::default()), Ok(None));
         assert!(frames.is_idle() && frames.bytes.capacity() == 0 && frames.message.is_none());
     }
 

@@ -4,14 +4,16 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::{Options, deflate};
 use crate::protocol::Format;
+use crate::protocol::deflate::Dialect;
 use crate::rejection::Rejection;
 
 /// The answer to a request that wants to open one of Pogo's own sockets, and what will be spoken.
 pub fn accept<B>(
     request: &Request<B>,
-    formats: &[Format],
-) -> Result<(Response<()>, Format), Rejection> {
+    options: &Options,
+) -> Result<(Response<()>, Dialect), Rejection> {
     let headers = request.headers();
     if request.method() != Method::GET {
         return Err(Rejection::MethodNotAllowed);
@@ -30,12 +32,21 @@ pub fn accept<B>(
     answer.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     answer.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     answer.insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
-    let chosen = choose(headers, formats);
+    let chosen = choose(headers, &options.formats);
     if let Some(format) = chosen {
         let subprotocol = HeaderValue::from_static(format.subprotocol());
         answer.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
-    Ok((response, chosen.unwrap_or_default()))
+    let format = chosen.unwrap_or_default();
+    let agreed = options.compression.then(|| deflate::negotiate(headers)).flatten();
+    let dialect = match agreed {
+        Some(agreed) => {
+            answer.insert(header::SEC_WEBSOCKET_EXTENSIONS, agreed.answer());
+            Dialect::deflating(format, agreed.window, options.compress_from)
+        }
+        None => Dialect::plain(format),
+    };
+    Ok((response, dialect))
 }
 
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {

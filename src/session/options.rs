@@ -11,7 +11,11 @@ pub struct Options {
     pub path: String,
     /// What clients may choose by a subprotocol; with none, messages are JSON.
     pub formats: Vec<Format>,
-    /// Largest message of a client, in bytes.
+    /// Messages are compressed for clients that offer it, and theirs may be.
+    pub compression: bool,
+    /// Smallest message that is compressed, in bytes.
+    pub compress_from: usize,
+    /// Largest message of a client, in bytes; of one that is compressed, what it becomes.
     pub message_bytes: usize,
     pub bindings: usize,
     pub channels: usize,
@@ -31,6 +35,8 @@ impl Default for Options {
         Self {
             path: "/".into(),
             formats: Format::ALL.to_vec(),
+            compression: false,
+            compress_from: 1 << 10,
             message_bytes: 64 << 10,
             bindings: 1000,
             channels: 100,

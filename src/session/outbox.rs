@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 
 use crate::hub::mirror::Binding;
+use crate::protocol::deflate::Dialect;
 use crate::protocol::{Format, Outgoing, codec};
 use crate::transport::Transport;
 use crate::view::{Content, State};
@@ -25,7 +26,7 @@ const MAX_CHANNEL_EVENTS: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Outbox {
-    pub(super) format: Format,
+    pub(super) dialect: Dialect,
     queue: RefCell<VecDeque<Queued>>,
     bytes: Cell<usize>,
     channel_events: Cell<usize>,
@@ -79,8 +80,12 @@ struct Queued {
 }
 
 impl Outbox {
-    pub(super) fn new(format: Format) -> Self {
-        Self { format, ..Self::default() }
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self { dialect, ..Self::default() }
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.dialect.format()
     }
 
     pub(super) fn push(&self, frame: Bytes) {
@@ -242,7 +247,7 @@ impl Outbox {
 
     /// Makes the frames that a binding is owed, and counts them.
     fn show(&self, binding: &Binding) -> (Option<Bytes>, Option<Bytes>) {
-        let (state, notice) = frames_of(binding, self.format);
+        let (state, notice) = frames_of(binding, self.dialect);
         let count = u64::from(state.is_some()) + u64::from(notice.is_some());
         self.shown.set(self.shown.get() + count);
         (state, notice)
@@ -256,21 +261,21 @@ impl Outbox {
                 count: Some(count),
                 ..Outgoing::default()
             };
-            self.push(codec::encode(&message, self.format));
+            self.push(codec::encode(&message, self.format()));
         }
     }
 }
 
 /// What brings the client from what it holds to the latest, and what it has to know of that; nothing
 /// when it is there.
-fn frames_of(binding: &Binding, format: Format) -> (Option<Bytes>, Option<Bytes>) {
+fn frames_of(binding: &Binding, dialect: Dialect) -> (Option<Bytes>, Option<Bytes>) {
     let Some((state, stale)) = binding.latest().filter(|_| binding.live.get()) else {
         return (None, None);
     };
     let is_new = binding.held.borrow().as_deref() != Some(&*state.version);
     let frame = is_new.then(|| {
         binding.held.replace(Some(Arc::clone(&state.version)));
-        state_frame(&state, binding, format)
+        state_frame(&state, binding, dialect)
     });
     let event = match (binding.told_stale.replace(stale), stale) {
         (false, true) => "stale",
@@ -278,15 +283,15 @@ fn frames_of(binding: &Binding, format: Format) -> (Option<Bytes>, Option<Bytes>
         _ => return (frame, None),
     };
     let notice = Outgoing { event: Some(event), uri: Some(binding.name()), ..Outgoing::default() };
-    (frame, Some(codec::encode(&notice, format)))
+    (frame, Some(codec::encode(&notice, dialect.format())))
 }
 
-fn state_frame(state: &State, binding: &Binding, format: Format) -> Bytes {
-    let versioned = binding.versioned.get();
+fn state_frame(state: &State, binding: &Binding, dialect: Dialect) -> Bytes {
+    let (versioned, format) = (binding.versioned.get(), dialect.format());
     match &binding.spelling {
-        Some(spelling) => encode_state(state, spelling, versioned, format),
+        Some(spelling) => dialect.pack(encode_state(state, spelling, versioned, format)),
         None => state.frames[usize::from(versioned)]
-            .get(format, || encode_state(state, binding.uri.as_str(), versioned, format)),
+            .get(dialect, || encode_state(state, binding.uri.as_str(), versioned, format)),
     }
 }
 

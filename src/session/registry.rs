@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::calls::Calls;
 use super::frames::Frames;
+use super::inflate::Inflater;
 use super::outbox::Outbox;
 use super::{Connection, Opening, Options, Session};
 use crate::audience::Viewer;
@@ -24,7 +25,7 @@ use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
 use crate::hub::mail::Published;
 use crate::hub::{Hub, News};
-use crate::protocol::{Close, Format};
+use crate::protocol::Close;
 use crate::route::Routes;
 use crate::transport::Transport;
 
@@ -55,6 +56,7 @@ pub struct Sessions {
     bell: Notify,
     timers: RefCell<BinaryHeap<Reverse<(Instant, u64)>>>,
     scratch: RefCell<Box<[u8]>>,
+    pub(super) inflater: RefCell<Inflater>,
     numbers: Cell<u64>,
     draining: Cell<Option<u64>>,
     emptied: Notify,
@@ -84,15 +86,16 @@ impl Sessions {
             bell: Notify::new(),
             timers: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            inflater: RefCell::default(),
             numbers: Cell::new((worker as u64) << 48),
             draining: Cell::new(None),
             emptied: Notify::new(),
         })
     }
 
-    /// What clients may choose by a subprotocol.
-    pub fn formats(&self) -> Vec<Format> {
-        self.services().options.formats.clone()
+    /// What a socket may do that is opened now.
+    pub fn options(&self) -> Rc<Options> {
+        Rc::clone(&self.services().options)
     }
 
     /// What holds now. What begins with it is to end with it.
@@ -118,8 +121,8 @@ impl Sessions {
             connection: RefCell::new(Some(Connection { stream, _slot: opening.slot })),
             client: opening.client,
             host: opening.host,
-            frames: RefCell::new(Frames::of(opening.format.is_binary())),
-            outbox: Outbox::new(opening.format),
+            frames: RefCell::new(Frames::of(opening.dialect)),
+            outbox: Outbox::new(opening.dialect),
             viewer: RefCell::new(Rc::new(viewer)),
             authenticated: Cell::new(false),
             expires: Cell::new(None),
@@ -222,7 +225,7 @@ impl Sessions {
         let metrics = self.hub.metrics();
         let limit = self.services().options.outbox_bytes;
         for member in self.members.others(&published.channel, sender) {
-            let frame = published.frame(member.outbox.format);
+            let frame = published.frame(member.outbox.dialect);
             let taken = member.outbox.push_event(&published.channel, frame, limit);
             let count = if taken { &metrics.channel_events } else { &metrics.channel_events_lost };
             count.add(1);

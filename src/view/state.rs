@@ -18,8 +18,6 @@ pub struct State {
     pub last_modified: Option<HeaderValue>,
     /// What the answer depends on besides the audience's own fields.
     pub vary: Vary,
-    /// What the API says it is in.
-    pub groups: Vec<Arc<str>>,
     /// The `update` (or `delete`) frame, without and with `version`: encoded once for each format, by whoever
     /// needs it first, and shared by every member on every worker.
     pub frames: [Encoded; 2],
@@ -74,7 +72,6 @@ impl State {
             etag: None,
             last_modified: None,
             vary: Vary::default(),
-            groups: Vec::new(),
             frames: Default::default(),
             texts: Texts::default(),
         }

@@ -92,7 +92,6 @@ impl Worker {
         mut peer: Peer,
         listed: Listed,
     ) -> Result<Option<Met>, Ended> {
-        stream.set_nodelay(true)?;
         let (patience, introduced, identity) = self.receives(&peer);
         let mut ahead = BytesMut::new();
         if introduced {

@@ -375,6 +375,32 @@ fn while_the_truth_is_unknown_the_client_is_told() {
 }
 
 #[test]
+fn who_was_slow_is_told_with_the_latest_that_it_may_be_old() {
+    const WRITES: u64 = 24;
+    let (api, pogo) = start(|options| {
+        options.hub.min_interval = Duration::ZERO;
+        options.hub.stale_after = Duration::from_millis(500);
+    });
+    let state = |n: u64| json!({"n": n, "ballast": "x".repeat(512 * 1024)});
+    api.put("/posts/1", state(0));
+    let (mut slow, mut quick) = (Events::open(&pogo, "/posts/1"), Events::open(&pogo, "/posts/1"));
+    for n in 1..=WRITES {
+        api.put("/posts/1", state(n));
+        put(&pogo, "/posts/1/touched", &json!(n));
+        while quick.event().json()["n"] != n {}
+    }
+    api.on("GET /posts/1", |_, _| Some(Reply::empty(500)));
+    put(&pogo, "/posts/1/touched", &json!("again"));
+    while quick.event().name != "stale" {}
+    // Both at once, and the state first.
+    let mut last = None;
+    while last != Some(json!(WRITES)) {
+        last = slow.event().json().get("n").cloned().or(last);
+    }
+    assert_eq!(slow.event().said(), ("stale", json!(null)));
+}
+
+#[test]
 fn a_quiet_stream_says_that_it_is_there() {
     let (api, pogo) = start(|options| options.subscription.heartbeat = Duration::from_millis(30));
     api.put("/posts/1", json!(1));

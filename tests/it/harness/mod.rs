@@ -4,7 +4,9 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod api;
+mod deflating;
 mod events;
+mod folder;
 mod format;
 pub mod frames;
 mod http2;
@@ -22,7 +24,9 @@ mod wire;
 use std::time::Duration;
 
 pub use api::{Api, Reply, Seen};
+pub use deflating::{Deflating, deflated};
 pub use events::Events;
+pub use folder::Folder;
 pub use format::{in_every_format, in_plain_json};
 pub use http2::Http2;
 pub use operator::Operator;
