@@ -1,6 +1,7 @@
 //! The life of one HTTP request, top to bottom.
 
 mod answer;
+mod lawful;
 mod notes;
 mod tunnel;
 
@@ -12,13 +13,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, Method, Request, Response, request};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio_util::task::TaskTracker;
 
 pub use self::answer::Answer;
+use self::lawful::{lawful, own_options};
 use self::notes::{Notes, log, over_rate};
 use self::tunnel::{bare, tunnel};
 use crate::access::Access;
@@ -30,7 +32,7 @@ use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
 use crate::gate::{Account, Action, Gate, forwarded};
 use crate::head::Heads;
 use crate::headers::{self, ClientAddress};
-use crate::rejection::{self, Rejection};
+use crate::rejection::Rejection;
 use crate::session::{self, Opening, Sessions};
 use crate::spelling::Spelling;
 use crate::subscription::Subscriptions;
@@ -380,48 +382,5 @@ impl Gateway {
             }
         });
         Ok(answer.map(|()| ResponseBody::Empty))
-    }
-}
-
-/// Refuses what a gateway must not forward.
-fn lawful(parts: &request::Parts) -> Result<(), Rejection> {
-    // RFC 9110 §9.3.6, §9.3.8: neither a tunnel to anywhere nor an echo of credentials.
-    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-        return Err(Rejection::MethodNotAllowed);
-    }
-    let path = parts.uri.path();
-    if path.starts_with('/') || (path == "*" && parts.method == Method::OPTIONS) {
-        return Ok(());
-    }
-    Err(Rejection::BadRequest("invalid target"))
-}
-
-/// What Pogo says of itself to an `OPTIONS` that may go no further.
-fn own_options() -> Response<ResponseBody> {
-    let mut answer = Response::new(ResponseBody::Empty);
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(rejection::ALLOWED));
-    answer
-}
-
-#[cfg(test)]
-mod tests {
-    use http::Version;
-
-    use super::*;
-
-    fn parts(method: Method, target: &str) -> request::Parts {
-        let request = Request::builder().method(method).uri(target).version(Version::HTTP_11);
-        request.body(()).unwrap().into_parts().0
-    }
-
-    #[test]
-    fn neither_tunnels_nor_echoes_nor_nameless_targets_are_forwarded() {
-        assert!(lawful(&parts(Method::GET, "/a//b/../c%2F?x")).is_ok());
-        assert!(lawful(&parts(Method::OPTIONS, "*")).is_ok());
-        assert!(lawful(&parts(Method::GET, "*")).is_err());
-        assert!(lawful(&parts(Method::GET, "example.com")).is_err());
-        assert!(lawful(&parts(Method::CONNECT, "example.com:443")).is_err());
-        assert!(lawful(&parts(Method::TRACE, "/")).is_err());
     }
 }

@@ -19,7 +19,6 @@ use tokio::time::Instant;
 pub use self::pace::Pace;
 pub use self::state::{Answer, Content, Data, End, State, Text, Texts, Verdict};
 use self::unseen::Unseen;
-use crate::audience::Vary;
 use crate::protocol::Problem;
 
 /// What is to be done next.
