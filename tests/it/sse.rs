@@ -466,7 +466,7 @@ fn curl_reads_it() {
     let mut curl = Command::new("curl");
     curl.args(["-sN", "-H", "Accept: text/event-stream", &url]).stdout(Stdio::piped());
     let Ok(mut curl) = curl.spawn() else {
-        println!("there is no curl on this machine");
+        eprintln!("there is no curl on this machine");
         return;
     };
     let mut lines = BufReader::new(curl.stdout.take().unwrap()).lines().map(Result::unwrap);
