@@ -264,6 +264,11 @@ impl Session {
         self.wake();
     }
 
+    /// Whether this side closes because it cannot make sense of what came.
+    fn fails(&self) -> bool {
+        matches!(self.parted.get(), Some((1002 | 1003 | 1007 | 1009, true)))
+    }
+
     /// Takes no more requests, and closes when those that were taken are answered.
     pub(crate) fn leave(&self, retry_after: u64) {
         self.leaving.set(Some(retry_after));
@@ -320,6 +325,12 @@ impl Session {
         }
         if self.outbox.blocked.get() || self.over.get() {
             self.wake();
+        } else if self.fails() {
+            // Its close frame may be one that cannot be read, and so be waited for in vain: that this
+            // side is done tells it to end the connection (RFC 6455 §7.1.7).
+            if let Some(connection) = self.connection.borrow_mut().as_mut() {
+                connection.stream.finish();
+            }
         } else if !self.frames.borrow().is_idle() {
             // Messages that were held back while the outbox was full.
             self.receive();

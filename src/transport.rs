@@ -8,7 +8,7 @@
 use std::io::{self, BufRead, IoSlice, Write};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
@@ -123,6 +123,14 @@ impl Transport {
             if let Err(error) = tls.push() {
                 tracing::trace!(%error, "the end of a connection was not told");
             }
+        }
+    }
+
+    /// Nothing more will be written, as far as that can be told without waiting.
+    pub fn finish(&mut self) {
+        let cx = &mut Context::from_waker(Waker::noop());
+        if let Poll::Ready(Err(error)) = Pin::new(self).poll_shutdown(cx) {
+            tracing::trace!(%error, "the end of a connection was not told");
         }
     }
 

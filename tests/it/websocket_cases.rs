@@ -1,6 +1,9 @@
 //! The cases of the Autobahn test suite (1 to 7, and the limits of 9), against Pogo's own endpoint.
 //! That speaks JSON and does not echo: a `ping` is what is sent, and its answer what comes back.
 
+use std::io::Read;
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -253,4 +256,22 @@ fn a_close_is_answered_and_is_the_end() {
             socket.assert_ended();
         }
     }
+}
+
+/// It cannot know that its own close frame would not be understood.
+#[test]
+fn after_an_error_a_client_is_told_that_nothing_more_comes() {
+    const GRACE: Duration = Duration::from_secs(2);
+    let pogo = start();
+    let taken = (0..3).map(|_| {
+        let mut socket = Socket::open(&pogo);
+        socket.send_bytes(&frame(0xc1, b"x"));
+        assert_eq!(socket.close_frame().0, 1002);
+        let begin = Instant::now();
+        let rest = socket.stream().read(&mut [0; 16]).expect("an end, and not a reset");
+        assert_eq!(rest, 0);
+        begin.elapsed()
+    });
+    // Without being told it would be over at the end of the time in which the client may answer.
+    assert!(taken.min().unwrap() < GRACE);
 }
