@@ -6,12 +6,15 @@
 
 mod drive;
 pub mod fetch;
+mod history;
 mod home;
 pub mod mail;
 pub mod mirror;
 mod node;
 mod published;
+mod purpose;
 mod settings;
+mod terms;
 pub mod written;
 
 use std::cell::{Cell, RefCell};
@@ -49,6 +52,8 @@ pub struct Options {
     pub stale_after: Duration,
     /// Longest time without a fetch of a view with credentials.
     pub recheck: Option<Duration>,
+    /// Earlier states that a view remembers while a member wants patches.
+    pub history: usize,
     /// Fields that carry credentials besides `Authorization` and `Cookie`.
     pub credential_headers: Vec<HeaderName>,
     /// Largest state, in bytes.
@@ -64,6 +69,7 @@ impl Default for Options {
             refetch_concurrency: 32,
             stale_after: Duration::from_secs(30),
             recheck: None,
+            history: 4,
             credential_headers: Vec::new(),
             body_bytes: 4 << 20,
             fetch_timeout: Duration::from_secs(60),
@@ -248,6 +254,9 @@ impl Hub {
         let mirror =
             mirrors.entry(key).or_insert_with_key(|key| Rc::new(Mirror::new(Arc::clone(key))));
         mirror.add(binding);
+        if binding.takes_patches() {
+            mirror.follow(self.options().history);
+        }
         self.metrics().bindings.add(1);
         Rc::clone(mirror)
     }

@@ -7,11 +7,14 @@ mod keys;
 mod msgpack;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 
 pub use self::format::{Encoded, Format};
 use self::keys::Key;
+#[cfg(test)]
+pub(crate) use self::msgpack::tests::values as any_value;
 
 /// What a client sent, read but not yet judged.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct Message {
     pub bind: Option<bool>,
     pub method: Option<String>,
     pub returns: bool,
+    pub delta: Option<bool>,
+    pub ttl: Option<Duration>,
     /// The first option that later releases know and this one does not.
     pub unsupported: Option<&'static str>,
 }
@@ -45,7 +50,12 @@ pub struct Outgoing<'a> {
     pub data: Option<&'a RawValue>,
     /// What is written for `data` in MsgPack, where it contains binary.
     pub packed: Option<&'a [u8]>,
+    /// JSON text of a patch, and the version that it is of.
+    pub patch: Option<&'a RawValue>,
+    pub from: Option<&'a str>,
     pub version: Option<&'a str>,
+    /// Unix seconds.
+    pub expires: Option<u64>,
     pub reason: Option<Reason>,
     pub count: Option<u64>,
     pub error: Option<&'a Problem>,
@@ -63,7 +73,7 @@ enum Field<'a> {
 type Fields<'a, const N: usize> = [Option<(Key, Field<'a>)>; N];
 
 impl Outgoing<'_> {
-    fn fields(&self) -> Fields<'_, 10> {
+    fn fields(&self) -> Fields<'_, 13> {
         let text = |key, text: Option<_>| text.map(|text| (key, Field::Text(text)));
         [
             self.id.map(|id| (Key::Id, Field::Raw(id, None))),
@@ -72,7 +82,10 @@ impl Outgoing<'_> {
             text(Key::Uri, self.uri),
             text(Key::Channel, self.channel),
             self.data.map(|data| (Key::Data, Field::Raw(data, self.packed))),
+            self.patch.map(|patch| (Key::Patch, Field::Raw(patch, None))),
+            text(Key::From, self.from),
             text(Key::Version, self.version),
+            self.expires.map(|expires| (Key::Expires, Field::Number(expires))),
             text(Key::Reason, self.reason.map(Reason::name)),
             self.count.map(|count| (Key::Count, Field::Number(count))),
             self.error.map(|problem| (Key::Error, Field::Problem(problem))),
@@ -101,6 +114,8 @@ pub enum Reason {
     Forbidden,
     Expired,
     Limit,
+    /// Its time was over.
+    Ttl,
 }
 
 impl Reason {
@@ -109,6 +124,7 @@ impl Reason {
             Self::Forbidden => "forbidden",
             Self::Expired => "expired",
             Self::Limit => "limit",
+            Self::Ttl => "ttl",
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct Rule {
     /// How often a bound URI is looked at for changes that do not pass through Pogo.
     pub poll: Option<Duration>,
     pub settle: Vec<Duration>,
+    /// Longest life of a binding that is not asked for again.
+    pub ttl: Option<Duration>,
     /// Requests of one client's address.
     pub rate: Option<Rate>,
 }
@@ -66,6 +68,7 @@ impl Default for Rule {
             min_interval: None,
             poll: None,
             settle: Vec::new(),
+            ttl: None,
             rate: None,
         }
     }

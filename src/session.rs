@@ -15,6 +15,7 @@ mod gate;
 pub mod handshake;
 #[doc(hidden)] // Public for the fuzzers alone.
 pub mod inflate;
+mod lifetime;
 mod options;
 pub mod orders;
 mod outbox;
@@ -77,6 +78,8 @@ pub(crate) struct Session {
     judging: Cell<usize>,
     /// Sorted by URI.
     bindings: RefCell<Vec<Rc<Binding>>>,
+    /// Bindings may be among them that end by themselves.
+    has_ends: Cell<bool>,
     channels: RefCell<Vec<Arc<str>>>,
     calls: Calls,
     /// Malformed messages since the last good one.
@@ -350,7 +353,8 @@ impl Session {
         };
         let lifetime = options.max_lifetime.map(|life| self.born + life);
         let grace = self.must_authenticate().then_some(self.born + AUTH_GRACE);
-        [lifetime, grace, self.expires.get()].into_iter().flatten().fold(silence, Instant::min)
+        let ends = [lifetime, grace, self.expires.get(), self.first_end()];
+        ends.into_iter().flatten().fold(silence, Instant::min)
     }
 
     /// Does what is due at `now`.
@@ -369,6 +373,7 @@ impl Session {
         if self.expires.get().is_some_and(|at| at <= now) {
             self.expire();
         }
+        self.end_what_is_over(now);
         let is_judged = self.paused.get() || self.judging.get() > 0;
         if self.must_authenticate() && self.born + AUTH_GRACE <= now && !is_judged {
             return self.close(&Close::Unauthorized("authenticate first"));

@@ -7,6 +7,7 @@
 //! bind always comes from a fetch that started after its registration. One fetch at a time keeps
 //! states in order: an older one never follows a newer one.
 
+pub mod delta;
 mod pace;
 mod state;
 mod unseen;

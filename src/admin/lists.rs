@@ -122,6 +122,7 @@ fn described(rule: &Rule) -> Value {
         "min_interval": rule.min_interval.map(|it| Interval(it).to_string()),
         "poll": rule.poll.map(|it| Interval(it).to_string()),
         "settle": rule.settle.iter().map(|it| Interval(*it).to_string()).collect::<Vec<_>>(),
+        "ttl": rule.ttl.map(|it| Interval(it).to_string()),
         "rate": rule.rate.map(|rate| rate.to_string()),
     })
 }

@@ -189,6 +189,11 @@ impl Check<'_> {
     fn views(&self, config: &Config) -> Result<(), Fault> {
         self.positive("views.refetch_concurrency", config.views.refetch_concurrency)?;
         self.positive("views.body_bytes", config.views.body_bytes.0)?;
+        const MOST_HISTORY: usize = 64;
+        if config.views.history > MOST_HISTORY {
+            let reason = format!("at most {MOST_HISTORY} states of a view are remembered");
+            return self.refuse("views.history", reason);
+        }
         self.lasting("views.stale_after", config.views.stale_after)
     }
 
@@ -322,7 +327,10 @@ impl Check<'_> {
         for (place, delay) in route.settle.iter().enumerate() {
             self.lasting(&format!("{}.{place}", key("settle")), *delay)?;
         }
-        Ok(())
+        match route.ttl {
+            Some(ttl) => self.lasting(&key("ttl"), ttl),
+            None => Ok(()),
+        }
     }
 
     fn channels(&self, config: &Config) -> Result<(), Fault> {

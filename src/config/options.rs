@@ -113,6 +113,7 @@ fn hub(config: &Config) -> hub::Options {
         refetch_concurrency: views.refetch_concurrency,
         stale_after: views.stale_after.0,
         recheck: duration(config.auth.recheck),
+        history: views.history,
         credential_headers,
         body_bytes: views.body_bytes.0,
         fetch_timeout: config.timeouts.upstream_response.0,
@@ -259,6 +260,7 @@ pub(super) fn rule(route: sections::Route) -> route::Rule {
         min_interval: duration(route.min_interval),
         poll: duration(route.poll),
         settle: route.settle.into_iter().map(|delay| delay.0).collect(),
+        ttl: duration(route.ttl),
         rate: route.rate,
     }
 }

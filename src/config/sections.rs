@@ -255,6 +255,7 @@ pub struct Views {
     pub min_interval: Interval,
     pub refetch_concurrency: usize,
     pub stale_after: Interval,
+    pub history: usize,
     pub credential_headers: Vec<Header>,
     pub body_bytes: Size,
 }
@@ -265,6 +266,7 @@ impl Default for Views {
             min_interval: Interval::millis(100),
             refetch_concurrency: 32,
             stale_after: Interval::seconds(30),
+            history: 4,
             credential_headers: Vec::new(),
             body_bytes: Size::mib(4),
         }
@@ -341,6 +343,8 @@ pub struct Route {
     pub poll: Option<Interval>,
     #[serde(default)]
     pub settle: Vec<Interval>,
+    #[serde(default)]
+    pub ttl: Option<Interval>,
     #[serde(default)]
     pub rate: Option<Rate>,
 }

@@ -1,14 +1,14 @@
 //! The members of a view on one worker, and the last state that reached them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-
+use super::history::{History, Patch};
+pub use super::purpose::{Ask, Purpose};
+use super::terms::Terms;
 use crate::audience::{Audience, Vary, ViewKey, Viewer};
 use crate::headers::ClientAddress;
-use crate::protocol::Reason;
 use crate::uri::Uri;
 use crate::view::{End, State, Verdict};
 
@@ -28,24 +28,6 @@ pub trait Owner {
     fn lapsed(&self, binding: &Rc<Binding>);
     /// The view's worker cannot take the binding: it is over too.
     fn overloaded(&self, binding: &Rc<Binding>);
-}
-
-/// Why somebody waits for a view's next answer.
-#[derive(Debug)]
-pub enum Purpose {
-    /// A `bind` of the client, to be answered. `version` as in the message.
-    Bind { id: Option<Box<RawValue>>, version: Option<Option<String>> },
-    /// A request over the socket bound its URI.
-    Autobind,
-    /// The credential changed; refused means the binding ends with this reason.
-    Rejudge(Reason),
-}
-
-impl Purpose {
-    /// Whether the answer carries the state, or says that the client holds it.
-    fn shows_the_state(&self) -> bool {
-        matches!(self, Self::Bind { id: Some(_), version: Some(_) })
-    }
 }
 
 /// One client's binding to one URI.
@@ -75,6 +57,8 @@ pub struct Binding {
     vary: RefCell<Vary>,
     /// Fetched without any credential.
     pub(super) public: Cell<bool>,
+    /// What was asked for that few ask for.
+    terms: OnceCell<Box<Terms>>,
 }
 
 /// One view on one worker.
@@ -84,7 +68,9 @@ pub struct Mirror {
     pub stale: Cell<bool>,
     members: RefCell<Vec<Rc<Binding>>>,
     /// Those of them that wait for an answer: all that an answer concerns which changes nothing.
-    waiters: RefCell<Vec<Rc<Binding>>>,
+    waiters: Cell<Vec<Rc<Binding>>>,
+    /// There while a member wants patches.
+    history: Cell<Option<Box<History>>>,
 }
 
 impl Mirror {
@@ -94,7 +80,8 @@ impl Mirror {
             state: RefCell::new(None),
             stale: Cell::new(false),
             members: RefCell::new(Vec::new()),
-            waiters: RefCell::new(Vec::new()),
+            waiters: Cell::new(Vec::new()),
+            history: Cell::new(None),
         }
     }
 
@@ -119,6 +106,37 @@ impl Mirror {
             }
         }
         binding.mirror.replace(None);
+        if binding.takes_patches() {
+            self.unfollow();
+        }
+    }
+
+    /// A member more wants patches; so many earlier states are remembered.
+    pub(super) fn follow(&self, most: usize) {
+        let mut history = self.history.take().unwrap_or_else(|| Box::new(History::new(most)));
+        history.followers += 1;
+        self.history.set(Some(history));
+    }
+
+    pub(super) fn unfollow(&self) {
+        let left = self.with_history(|history| {
+            history.followers -= 1;
+            history.followers
+        });
+        if left == Some(0) {
+            self.history.set(None);
+        }
+    }
+
+    pub(super) fn remember_at_most(&self, most: usize) {
+        self.with_history(|history| history.set_most(most));
+    }
+
+    fn with_history<T>(&self, use_it: impl FnOnce(&mut History) -> T) -> Option<T> {
+        let mut history = self.history.take()?;
+        let outcome = use_it(&mut history);
+        self.history.set(Some(history));
+        Some(outcome)
     }
 
     /// Takes in what the view's home says. Gives the members that must be bound again, because the
@@ -165,18 +183,26 @@ impl Mirror {
             }
         }
         let still_waiting = waiters.into_iter().filter(|one| one.waits() && one.is_of(self));
-        self.waiters.borrow_mut().extend(still_waiting);
+        // Whoever began to wait while the others were told.
+        let mut waiters = self.waiters.take();
+        waiters.extend(still_waiting);
+        self.waiters.set(waiters);
         elsewhere
     }
 
     pub(super) fn await_with(&self, binding: &Rc<Binding>) {
-        self.waiters.borrow_mut().push(Rc::clone(binding));
+        let mut waiters = self.waiters.take();
+        waiters.push(Rc::clone(binding));
+        self.waiters.set(waiters);
     }
 
     /// Takes the state in. True when it is another than the last, or was named by more `Vary`.
     fn show(&self, state: &Arc<State>, stale: bool) -> bool {
         let was_stale = self.stale.replace(stale);
         let before = self.state.replace(Some(Arc::clone(state)));
+        if let Some(old) = before.as_ref().filter(|old| old.version != state.version) {
+            self.with_history(|history| history.remember(old));
+        }
         was_stale != stale
             || before.is_none_or(|old| old.version != state.version || old.vary != state.vary)
     }
@@ -205,6 +231,7 @@ impl Binding {
             before: RefCell::new(None),
             moved: Cell::new(false),
             vary: RefCell::new(Vary::default()),
+            terms: OnceCell::new(),
         })
     }
 
@@ -219,6 +246,26 @@ impl Binding {
         let mirror = mirror.as_ref()?;
         let state = mirror.state.borrow().clone()?;
         Some((state, mirror.stale.get()))
+    }
+
+    /// What makes `state`, the latest, of the version `from`.
+    pub fn patch(&self, from: &str, state: &State) -> Option<Rc<Patch>> {
+        let mirror = self.mirror();
+        mirror?.with_history(|history| history.patch(from, state))?
+    }
+
+    /// Changes may come as patches.
+    pub fn takes_patches(&self) -> bool {
+        self.terms().is_some_and(|terms| terms.delta.get())
+    }
+
+    pub fn terms(&self) -> Option<&Terms> {
+        self.terms.get().map(|terms| &**terms)
+    }
+
+    /// For those that ask for more than most.
+    pub fn own_terms(&self) -> &Terms {
+        self.terms.get_or_init(Box::default)
     }
 
     pub(super) fn mirror(&self) -> Option<Rc<Mirror>> {
@@ -240,6 +287,11 @@ impl Binding {
 
     pub fn waits(&self) -> bool {
         !self.waiting.borrow().is_empty()
+    }
+
+    /// A `bind` of the client has not been answered yet.
+    pub fn waits_for_answer(&self) -> bool {
+        self.waiting.borrow().iter().any(|(_, purpose)| matches!(purpose, Purpose::Bind(_)))
     }
 
     /// Nothing is waited for any more; gives what was.
@@ -298,11 +350,16 @@ impl Binding {
             let mut waiting = self.waiting.borrow_mut();
             let failed = matches!(verdict, Verdict::Failed(_));
             // A re-judged binding cannot be judged by a failure: it goes on waiting, silently.
-            waiting
+            let due = waiting
                 .extract_if(.., |(ticket, purpose)| {
                     *ticket <= covers && !(failed && matches!(purpose, Purpose::Rejudge(_)))
                 })
-                .collect::<Vec<_>>()
+                .collect::<Vec<_>>();
+            if waiting.is_empty() {
+                // Most never wait again.
+                *waiting = Vec::new();
+            }
+            due
         };
         if due.is_empty() {
             return;
@@ -326,5 +383,67 @@ impl Binding {
             // A bind without a version does not bring up to date what was held before the move.
             self.held.replace(None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What few ask for costs the others one word; with the counts of its `Rc`, a binding takes what
+    /// the allocator gives for 28 words, and a mirror for 14.
+    #[test]
+    fn a_binding_and_a_mirror_are_no_larger_than_they_have_to_be() {
+        let word = size_of::<usize>();
+        assert!(size_of::<Binding>() <= 26 * word, "{}", size_of::<Binding>());
+        assert!(size_of::<Mirror>() <= 12 * word, "{}", size_of::<Mirror>());
+        assert!(size_of::<Purpose>() <= 2 * word, "{}", size_of::<Purpose>());
+    }
+
+    /// There is no session.
+    struct Nobody;
+
+    impl Owner for Nobody {
+        fn id(&self) -> u64 {
+            0
+        }
+        fn viewer(&self) -> Rc<Viewer> {
+            unreachable!()
+        }
+        fn client(&self) -> ClientAddress {
+            unreachable!()
+        }
+        fn owe(&self, _: &Rc<Binding>) {}
+        fn answer(&self, _: &Rc<Binding>, _: Purpose, _: &Verdict) {}
+        fn ended(&self, _: &Rc<Binding>, _: &End) {}
+        fn lapsed(&self, _: &Rc<Binding>) {}
+        fn overloaded(&self, _: &Rc<Binding>) {}
+    }
+
+    #[test]
+    fn earlier_states_are_kept_as_long_as_somebody_wants_patches() {
+        let uri = Uri::parse("/a").unwrap();
+        let mirror =
+            Rc::new(Mirror::new(Arc::new(ViewKey::new(uri.clone(), Arc::new(Audience::nobody())))));
+        let members = [(); 3].map(|()| {
+            let owner: Weak<dyn Owner> = Weak::<Nobody>::new();
+            Binding::new(uri.clone(), None, false, owner)
+        });
+        let state =
+            |version: &str| Arc::new(State::new(version.into(), crate::view::Content::Absent));
+        let followers = || mirror.with_history(|history| history.followers);
+        members.iter().for_each(|member| mirror.add(member));
+        mirror.show(&state("1"), false);
+        assert_eq!(followers(), None, "nobody wants any");
+        for member in &members[1..] {
+            member.own_terms().delta.set(true);
+            mirror.follow(4);
+        }
+        assert_eq!(followers(), Some(2));
+        mirror.remove(&members[0]);
+        mirror.remove(&members[1]);
+        assert_eq!(followers(), Some(1));
+        mirror.remove(&members[2]);
+        assert_eq!(followers(), None);
     }
 }

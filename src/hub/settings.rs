@@ -53,7 +53,9 @@ impl Hub {
 
     /// Goes by other settings from now on. Fetches under way end as they began.
     pub fn adopt(self: &Rc<Self>, settings: Settings) {
+        let history = settings.options.history;
         self.settings.replace(Rc::new(settings));
+        self.mirrors.borrow().values().for_each(|mirror| mirror.remember_at_most(history));
         let now = Instant::now();
         for view in self.home.all() {
             let pace = self.pace(&view.key);

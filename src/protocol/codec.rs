@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -35,6 +36,7 @@ struct Envelope<'a> {
     bind: Option<&'a RawValue>,
     method: Option<&'a RawValue>,
     returns: Option<&'a RawValue>,
+    delta: Option<&'a RawValue>,
     ttl: Option<&'a RawValue>,
     items: Option<&'a RawValue>,
 }
@@ -53,6 +55,7 @@ impl<'a> Envelope<'a> {
             Key::Bind => &mut self.bind,
             Key::Method => &mut self.method,
             Key::Return => &mut self.returns,
+            Key::Delta => &mut self.delta,
             Key::Ttl => &mut self.ttl,
             Key::Items => &mut self.items,
             Key::Status
@@ -61,7 +64,6 @@ impl<'a> Envelope<'a> {
             | Key::Message
             | Key::HttpStatus
             | Key::RetryAfter
-            | Key::Delta
             | Key::Patch
             | Key::From
             | Key::Reason
@@ -156,6 +158,13 @@ pub fn decode(text: &str, format: Format) -> Result<Message, Malformed> {
             .map(Some)
             .map_err(|_| at(field, "true or false")),
     };
+    let seconds = |field: &'static str, raw: Option<&RawValue>| match given(raw) {
+        None => Ok(None),
+        Some(raw) => match raw.get().parse::<u32>() {
+            Ok(seconds @ 1..) => Ok(Some(Duration::from_secs(seconds.into()))),
+            Ok(0) | Err(_) => Err(at(field, "a whole number of seconds, from 1 to 4294967295")),
+        },
+    };
     let Some(event) = string("event", envelope.event)? else {
         return Err(at("event", "given"));
     };
@@ -182,11 +191,9 @@ pub fn decode(text: &str, format: Format) -> Result<Message, Malformed> {
         method: string("method", envelope.method)?,
         returns: boolean("return", envelope.returns)?.unwrap_or(false),
         packed: None,
-        unsupported: match (given(envelope.ttl), given(envelope.items)) {
-            (Some(_), _) => Some("ttl"),
-            (None, Some(raw)) if raw.get() != "false" => Some("items"),
-            _ => None,
-        },
+        delta: boolean("delta", envelope.delta)?,
+        ttl: seconds("ttl", envelope.ttl)?,
+        unsupported: given(envelope.items).filter(|raw| raw.get() != "false").map(|_| "items"),
         id,
     })
 }
@@ -220,7 +227,8 @@ fn read_id(raw: &RawValue) -> Result<Box<RawValue>, Malformed> {
 /// A whole frame, ready for any number of sockets (a server masks nothing, RFC 6455 §5.1).
 #[inline(never)]
 pub fn encode(message: &Outgoing<'_>, format: Format) -> Bytes {
-    let mut payload = Vec::with_capacity(message.data.map_or(0, |data| data.get().len()) + 96);
+    let raw = message.data.or(message.patch);
+    let mut payload = Vec::with_capacity(raw.map_or(0, |raw| raw.get().len()) + 96);
     if format.is_binary() {
         append_map(&mut payload, &message.fields(), format);
         frame(&head(OpCode::Data(Data::Binary)), &payload)
@@ -413,6 +421,7 @@ mod tests {
     #[test]
     fn json_is_written_as_it_always_was() {
         let (id, data) = (raw(&json!(1)), RawValue::from_string("{ \"a\": 1.0}".into()).unwrap());
+        let patch = RawValue::from_string("[]".into()).unwrap();
         let problem = Problem {
             http_status: Some(429),
             data: Some(raw(&json!("\u{7}"))),
@@ -427,13 +436,16 @@ mod tests {
             channel: Some("c"),
             data: Some(&data),
             packed: None,
+            patch: Some(&patch),
+            from: Some("u"),
             version: Some("v"),
+            expires: Some(1400382523),
             reason: Some(Reason::Limit),
             count: Some(3),
             error: Some(&problem),
         };
-        let long = r#"{"id":1,"event":"update","status":"ok","uri":"/a","channel":"c","data":{ "a": 1.0},"version":"v","reason":"limit","count":3,"error":{"code":"rate_limited","message":"\"slow\"","http_status":429,"data":"\u0007","retry_after":7}}"#;
-        let short = r#"{"i":1,"e":"update","s":"ok","u":"/a","c":"c","d":{ "a": 1.0},"v":"v","r":"limit","q":3,"x":{"k":"rate_limited","m":"\"slow\"","g":429,"d":"\u0007","a":7}}"#;
+        let long = r#"{"id":1,"event":"update","status":"ok","uri":"/a","channel":"c","data":{ "a": 1.0},"patch":[],"from":"u","version":"v","expires":1400382523,"reason":"limit","count":3,"error":{"code":"rate_limited","message":"\"slow\"","http_status":429,"data":"\u0007","retry_after":7}}"#;
+        let short = r#"{"i":1,"e":"update","s":"ok","u":"/a","c":"c","d":{ "a": 1.0},"p":[],"f":"u","v":"v","y":1400382523,"r":"limit","q":3,"x":{"k":"rate_limited","m":"\"slow\"","g":429,"d":"\u0007","a":7}}"#;
         assert_eq!(encode(&message, Format::Json).as_ref()[4..], *long.as_bytes());
         assert_eq!(encode(&message, Format::JsonCompact).as_ref()[4..], *short.as_bytes());
         let long: Value = serde_json::from_str(long).unwrap();
@@ -495,6 +507,8 @@ mod tests {
             version in proptest::option::of(proptest::option::of(any::<String>())),
             bind in proptest::option::of(any::<bool>()),
             returns in any::<bool>(),
+            delta in proptest::option::of(any::<bool>()),
+            ttl in proptest::option::of(1..=u32::MAX),
             unknown in values(),
         ) {
             let mut message = json!({"id": id, "event": event, "return": returns, "zz": unknown});
@@ -503,6 +517,8 @@ mod tests {
                 ("data", data.clone()),
                 ("version", version.clone().map(Value::from)),
                 ("bind", bind.map(Value::from)),
+                ("delta", delta.map(Value::from)),
+                ("ttl", ttl.map(Value::from)),
             ] {
                 if let Some(value) = value {
                     message[key] = value;
@@ -516,6 +532,8 @@ mod tests {
                 prop_assert_eq!(value_of(read.data.as_deref()), data.clone());
                 prop_assert_eq!(&read.version, &version);
                 prop_assert_eq!((read.bind, read.returns), (bind, returns));
+                let ttl = ttl.map(|ttl| Duration::from_secs(ttl.into()));
+                prop_assert_eq!((read.delta, read.ttl), (delta, ttl));
                 prop_assert!(read.packed.is_none());
             }
         }
@@ -534,11 +552,15 @@ mod tests {
                 status: Some(Status::Error),
                 uri: Some(&text),
                 data: Some(&raw_data),
+                patch: Some(&raw_data),
+                from: Some(&text),
+                expires: Some(count),
                 count: Some(count),
                 error: Some(&problem),
                 ..Outgoing::default()
             };
             let expected = json!({"id": id, "status": "error", "uri": text, "data": data, "count": count,
+                "patch": data, "from": text, "expires": count,
                 "error": {"code": "conflict", "message": text, "data": data}});
             for format in Format::ALL {
                 prop_assert_eq!(&for_client(&encode(&message, format), format), &expected);
@@ -558,7 +580,7 @@ mod tests {
         #[test]
         fn any_object_of_known_fields_is_a_message_or_an_error(
             fields in proptest::collection::vec(
-                (prop::sample::select(&["id", "event", "uri", "channel", "data", "version", "bind"][..]),
+                (prop::sample::select(&["id", "event", "uri", "channel", "data", "version", "bind", "delta", "ttl"][..]),
                  prop::sample::select(&["null", "1", "\"x\"", "[]", "{}", "true"][..])), 0..6)
         ) {
             let body: Vec<_> = fields.iter().map(|(k, v)| format!("\"{k}\":{v}")).collect();

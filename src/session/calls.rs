@@ -260,6 +260,9 @@ impl Session {
             // and by an explicit `bind` in its own answer.
             return;
         };
+        if is_new {
+            self.begin_life(&binding, None);
+        }
         match held {
             Some(held) if is_new => drop(binding.held.replace(Some(held))),
             Some(held) => binding.shown(&held),

@@ -274,8 +274,10 @@ fn frames_of(binding: &Binding, dialect: Dialect) -> (Option<Bytes>, Option<Byte
     };
     let is_new = binding.held.borrow().as_deref() != Some(&*state.version);
     let frame = is_new.then(|| {
-        binding.held.replace(Some(Arc::clone(&state.version)));
-        state_frame(&state, binding, dialect)
+        let held = binding.held.replace(Some(Arc::clone(&state.version)));
+        let patch = held.filter(|_| binding.takes_patches());
+        let patch = patch.and_then(|from| patch_frame(&from, &state, binding, dialect));
+        patch.unwrap_or_else(|| state_frame(&state, binding, dialect))
     });
     let event = match (binding.told_stale.replace(stale), stale) {
         (false, true) => "stale",
@@ -293,6 +295,36 @@ fn state_frame(state: &State, binding: &Binding, dialect: Dialect) -> Bytes {
         None => state.frames[usize::from(versioned)]
             .get(dialect, || encode_state(state, binding.uri.as_str(), versioned, format)),
     }
+}
+
+/// What makes the state of the one that the client holds, if that is known and takes less room before
+/// either is compressed.
+#[inline(never)]
+fn patch_frame(from: &str, state: &State, binding: &Binding, dialect: Dialect) -> Option<Bytes> {
+    let patch = binding.patch(from, state)?;
+    let (plain, format) = (Dialect::plain(dialect.format()), dialect.format());
+    let encode = |uri: &str| {
+        let message = Outgoing {
+            event: Some("patch"),
+            uri: Some(uri),
+            patch: Some(&patch.operations),
+            from: Some(from),
+            version: Some(&state.version),
+            ..Outgoing::default()
+        };
+        codec::encode(&message, format)
+    };
+    let uri = binding.uri.as_str();
+    let shared = patch.frames.get(plain, || {
+        let whole = state.frames[1].get(plain, || encode_state(state, uri, true, format));
+        let frame = encode(uri);
+        if frame.len() < whole.len() { frame } else { Bytes::new() }
+    });
+    let is_shorter = !shared.is_empty();
+    is_shorter.then(|| match &binding.spelling {
+        Some(spelling) => dialect.pack(encode(spelling)),
+        None => patch.frames.get(dialect, || shared),
+    })
 }
 
 /// Apart, so that what each delivery passes through stays small.

@@ -33,9 +33,7 @@ impl Owner for Session {
 
     fn answer(&self, binding: &Rc<Binding>, purpose: Purpose, verdict: &Verdict) {
         match purpose {
-            Purpose::Bind { id, version } => {
-                self.answer_bind(binding, id.as_deref(), version.as_ref(), verdict);
-            }
+            Purpose::Bind(ask) => self.answer_bind(binding, &ask, verdict),
             // The request itself was answered well, so the client takes the URI for bound.
             Purpose::Autobind if !binding.live.get() => match verdict {
                 Verdict::Live { .. } => {}
@@ -65,6 +63,8 @@ impl Owner for Session {
     }
 
     fn lapsed(&self, binding: &Rc<Binding>) {
+        // Who was told that it is over need not keep what a patch would be of.
+        self.sessions.hub.set_delta(binding, false);
         self.send_unbind(binding, Reason::Forbidden);
     }
 

@@ -129,6 +129,7 @@ impl Sessions {
             paused: Cell::new(false),
             judging: Cell::new(0),
             bindings: RefCell::default(),
+            has_ends: Cell::new(false),
             channels: RefCell::default(),
             calls: Calls::default(),
             strikes: Cell::new(0),
@@ -275,7 +276,11 @@ impl Sessions {
 
     /// Has the session looked at when its next deadline is due.
     pub(super) fn arm(&self, session: &Session) {
-        let at = session.next_deadline();
+        self.arm_by(session, session.next_deadline());
+    }
+
+    /// As [`Sessions::arm`], but something is due at `at`.
+    pub(super) fn arm_by(&self, session: &Session, at: Instant) {
         if session.wakes_at.get().is_none_or(|armed| armed > at) {
             session.wakes_at.set(Some(at));
             self.timers.borrow_mut().push(Reverse((at, session.id)));

@@ -11,11 +11,11 @@ use crate::channel::{self, Denied};
 use crate::gate::Action;
 use crate::hub::Unbound;
 use crate::hub::mail::Published;
-use crate::hub::mirror::{Binding, Owner, Purpose};
+use crate::hub::mirror::{Ask, Binding, Owner, Purpose};
 use crate::protocol::codec::Malformed;
 use crate::protocol::{Close, ErrorCode, Message, Outgoing, Problem, Status};
 use crate::uri::Uri;
-use crate::view::{Content, End, Verdict};
+use crate::view::{Content, End, State, Verdict};
 
 /// Messages over the rate, in a row, after which the socket is closed.
 const MAX_OVER_RATE: u32 = 64;
@@ -146,7 +146,10 @@ impl Session {
             Err(problem) => return self.refuse(message.id.as_deref(), &problem),
         };
         let id = message.id.clone();
-        let purpose = Purpose::Bind { id: message.id, version: message.version };
+        // Who is to be told what changed must know of what.
+        let version = message.version.or(message.delta.filter(|delta| *delta).map(|_| None));
+        let ask = Ask { id: message.id, version, delta: message.delta, ttl: message.ttl };
+        let purpose = Purpose::Bind(Box::new(ask));
         let hub = &self.sessions.hub;
         if let Err(unbound) = hub.wait(&binding, self.client(), purpose) {
             if is_new {
@@ -174,51 +177,17 @@ impl Session {
         Ok((binding, true))
     }
 
-    pub(super) fn answer_bind(
-        &self,
-        binding: &Rc<Binding>,
-        id: Option<&RawValue>,
-        version: Option<&Option<String>>,
-        verdict: &Verdict,
-    ) {
+    pub(super) fn answer_bind(&self, binding: &Rc<Binding>, ask: &Ask, verdict: &Verdict) {
+        let id = ask.id.as_deref();
         match verdict {
-            Verdict::Live { state, .. } => {
-                let Some(known) = version else {
-                    // Without a version the client fetches for itself, or has already.
-                    let mut held = binding.held.borrow_mut();
-                    held.get_or_insert_with(|| Arc::clone(&state.version));
-                    drop(held);
-                    return self.acknowledge(id);
-                };
-                binding.versioned.set(true);
-                let is_known = known.as_deref() == Some(&*state.version);
-                if id.is_none() && !is_known {
-                    // No answer will carry the state, so the first event does.
-                    return;
-                }
-                binding.held.replace(Some(Arc::clone(&state.version)));
-                if id.is_none() {
-                    return;
-                }
-                let data = match &state.content {
-                    Content::Data(data) => Some(&*data.0),
-                    Content::Absent => Some(RawValue::NULL),
-                    Content::Unseen => None,
-                };
-                self.send(&Outgoing {
-                    id,
-                    status: Some(Status::Ok),
-                    data: data.filter(|_| !is_known),
-                    version: Some(&state.version),
-                    ..Outgoing::default()
-                });
-            }
+            Verdict::Live { state, .. } => self.answer_good_bind(binding, ask, state),
             Verdict::Failed(problem) => {
                 // Others may have asked since: the next answer is theirs.
                 if !binding.live.get() && !binding.waits() {
                     self.sessions.hub.leave(binding);
                     self.drop_binding(binding);
                 }
+                self.watch_again(binding);
                 self.refuse(id, problem);
             }
             Verdict::Ended(End::Refused(problem) | End::NotBindable(problem)) => {
@@ -229,6 +198,36 @@ impl Session {
                 }
                 self.refuse(id, problem);
             }
+        }
+    }
+
+    fn answer_good_bind(&self, binding: &Rc<Binding>, ask: &Ask, state: &State) {
+        let id = ask.id.as_deref();
+        let expires = self.begin_life(binding, ask.ttl).filter(|_| ask.ttl.is_some());
+        if let Some(delta) = ask.delta {
+            self.sessions.hub.set_delta(binding, delta);
+        }
+        let mut answer = Outgoing { id, status: Some(Status::Ok), expires, ..Outgoing::default() };
+        if let Some(known) = &ask.version {
+            binding.versioned.set(true);
+            let is_known = known.as_deref() == Some(&*state.version);
+            // Where no answer will carry the state, the first event does.
+            let is_shown = id.is_some() || is_known;
+            binding.held.replace(is_shown.then(|| Arc::clone(&state.version)));
+            answer.version = Some(&state.version);
+            answer.data = match &state.content {
+                _ if is_known => None,
+                Content::Data(data) => Some(&*data.0),
+                Content::Absent => Some(RawValue::NULL),
+                Content::Unseen => None,
+            };
+        } else {
+            // Without a version the client fetches for itself, or has already.
+            let mut held = binding.held.borrow_mut();
+            held.get_or_insert_with(|| Arc::clone(&state.version));
+        }
+        if id.is_some() {
+            self.send(&answer);
         }
     }
 
@@ -247,8 +246,8 @@ impl Session {
     /// Answers the binds of a binding that is no more.
     pub(super) fn refuse_waiting(&self, binding: &Binding, problem: &Problem) {
         for purpose in binding.give_up() {
-            if let Purpose::Bind { id, .. } = purpose {
-                self.refuse(id.as_deref(), problem);
+            if let Purpose::Bind(ask) = purpose {
+                self.refuse(ask.id.as_deref(), problem);
             }
         }
     }

@@ -87,8 +87,11 @@ impl Session {
         let bindings = self.bindings.borrow().clone();
         for binding in bindings {
             match self.sessions.hub.review(&binding) {
-                Standing::Good => {}
-                Standing::Moved => self.rejudge(&binding, Reason::Forbidden),
+                Standing::Good => self.limit_life(&binding),
+                Standing::Moved => {
+                    self.limit_life(&binding);
+                    self.rejudge(&binding, Reason::Forbidden);
+                }
                 Standing::NotRealtime => {
                     self.end_binding(&binding, Unbound::NotRealtime, Reason::Forbidden);
                 }

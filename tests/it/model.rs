@@ -23,8 +23,8 @@ const USERS: usize = 3;
 const ITEMS: usize = 3;
 const CLIENTS: usize = 4;
 
-/// What each client speaks.
-type Formats = [Format; CLIENTS];
+/// What each client speaks, and whether it wants to be told what changed and not what is.
+type Manners = [(Format, bool); CLIENTS];
 
 /// What a client can bind: the collection, or one of the items.
 const TARGETS: usize = ITEMS + 1;
@@ -85,8 +85,8 @@ enum Step {
     },
 }
 
-fn formats() -> impl Strategy<Value = Formats> {
-    [(); CLIENTS].map(|()| prop::sample::select(&Format::ALL[..]))
+fn manners() -> impl Strategy<Value = Manners> {
+    [(); CLIENTS].map(|()| (prop::sample::select(&Format::ALL[..]), any::<bool>()))
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -135,6 +135,9 @@ struct World {
     truths: Truths,
     schedules: AtomicU64,
 }
+
+/// How many patches there were.
+static PATCHES: AtomicU64 = AtomicU64::new(0);
 
 static LOG: LazyLock<Arc<Mutex<Vec<u8>>>> = LazyLock::new(Arc::default);
 
@@ -218,7 +221,9 @@ impl Truth {
         if self.locked_out.contains(&user) {
             return (if user == 0 { 401 } else { 403 }, json!({"detail": "no"}));
         }
-        let show = |number: &usize, item: &Item| json!({"item": number, "value": item.value, "for": canary(user)});
+        // Long enough for a patch to be worth its while.
+        let long = "what all of them say and no patch has to say again ".repeat(3);
+        let show = |number: &usize, item: &Item| json!({"item": number, "value": item.value, "for": canary(user), "long": long});
         let visible = |item: &Item| item.hidden_from != Some(user);
         match item {
             None => {
@@ -254,6 +259,7 @@ enum Pending {
 
 struct Client {
     socket: Socket,
+    delta: bool,
     user: usize,
     /// The user that `auth` was sent for and not answered yet.
     next_user: Option<usize>,
@@ -304,7 +310,8 @@ impl Run<'_> {
                 self.send_write("POST", &format!("/s{}", self.schedule), &body);
             }
             Step::Bind { client, target } => {
-                let message = json!({"event": "bind", "uri": self.uri(target), "version": null});
+                let delta = self.clients[client].delta;
+                let message = json!({"event": "bind", "uri": self.uri(target), "version": null, "delta": delta});
                 self.clients[client].request(message, Pending::Bind(target));
             }
             Step::Show { client, target } => {
@@ -359,11 +366,11 @@ impl Run<'_> {
         old.read(schedule);
         let user = old.next_user.unwrap_or(old.user);
         let held = std::mem::take(&mut old.bound);
-        let mut new = Client::open(&self.world.pogo, old.socket.format(), user);
+        let manner = (old.socket.format(), old.delta);
+        let mut new = Client::open(&self.world.pogo, manner, user);
         for (target, held) in held {
             let version = json!(held.version);
-            let message =
-                json!({"event": "bind", "uri": uri(schedule, target), "version": version});
+            let message = json!({"event": "bind", "uri": uri(schedule, target), "version": version, "delta": new.delta});
             new.request(message, Pending::Bind(target));
             new.returning.insert(target, held);
         }
@@ -433,8 +440,9 @@ fn uri(schedule: u64, target: usize) -> String {
 }
 
 impl Client {
-    fn open(pogo: &Pogo, format: Format, user: usize) -> Self {
+    fn open(pogo: &Pogo, (format, delta): (Format, bool), user: usize) -> Self {
         Self {
+            delta,
             socket: Socket::open_in(pogo, format, &token(user)),
             user,
             next_user: None,
@@ -488,6 +496,17 @@ impl Client {
             "update" => {
                 let data = Some(message["data"].clone());
                 self.bound.insert(target, Held { data, version });
+            }
+            "patch" => {
+                assert!(self.delta, "{message}");
+                let held = self.bound.get_mut(&target).expect("a binding");
+                assert_eq!(message["from"].as_str(), held.version.as_deref(), "{message}");
+                let patch: json_patch::Patch =
+                    serde_json::from_value(message["patch"].clone()).expect("a patch");
+                let data = held.data.as_mut().expect("something to patch");
+                json_patch::patch(data, &patch).expect("a patch that fits");
+                held.version = version;
+                PATCHES.fetch_add(1, Ordering::Relaxed);
             }
             "delete" => {
                 self.bound.insert(target, Held { data: None, version });
@@ -545,12 +564,12 @@ impl Client {
     }
 }
 
-fn run(world: &World, formats: &Formats, steps: &[Step]) -> Result<(), TestCaseError> {
+fn run(world: &World, manners: &Manners, steps: &[Step]) -> Result<(), TestCaseError> {
     let schedule = world.schedules.fetch_add(1, Ordering::SeqCst);
     world.truths.lock().unwrap().insert(schedule, Truth::default());
-    let clients = formats.iter().enumerate();
+    let clients = manners.iter().enumerate();
     let clients =
-        clients.map(|(client, format)| Client::open(&world.pogo, *format, client % USERS));
+        clients.map(|(client, manner)| Client::open(&world.pogo, *manner, client % USERS));
     let clients = clients.collect();
     let mut run = Run { world, schedule, clients, values: 0, writes: Vec::new() };
     for step in steps {
@@ -574,10 +593,11 @@ fn whatever_happens_clients_converge_and_see_nothing_of_each_other() {
     let config = ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::default() };
     let mut runner = proptest::test_runner::TestRunner::new(config);
     if let Err(failure) =
-        runner.run(&(formats(), steps()), |(formats, steps)| run(&world, &formats, &steps))
+        runner.run(&(manners(), steps()), |(manners, steps)| run(&world, &manners, &steps))
     {
         panic!("{failure}");
     }
+    assert!(PATCHES.load(Ordering::Relaxed) > 0, "nobody was sent a patch");
     let log = String::from_utf8_lossy(&LOG.lock().unwrap()).into_owned();
     assert!(log.contains("socket"), "the log was read: {log}");
     for user in 0..USERS {
