@@ -13,6 +13,7 @@ mod fault;
 mod gate;
 mod options;
 mod sections;
+mod subscriptions;
 mod tls;
 mod words;
 
@@ -256,6 +257,11 @@ mod tests {
         ("websocket.pong_timeout", "\"9s\"", true),
         ("websocket.max_lifetime", "\"9h\"", true),
         ("websocket.outbox_bytes", "99", true),
+        ("subscriptions.enabled", "false", true),
+        ("subscriptions.heartbeat", "\"9s\"", true),
+        ("subscriptions.max_lifetime", "\"9h\"", true),
+        ("subscriptions.longest_wait", "\"9s\"", true),
+        ("subscriptions.limit", "99", true),
         ("auth.header", "\"x-other\"", true),
         ("auth.scheme", "\"Token\"", true),
         ("auth.verify", "\"/other\"", true),

@@ -119,7 +119,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Forbidden => "forbidden",
             Self::Expired => "expired",

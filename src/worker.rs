@@ -31,6 +31,7 @@ use crate::hub::{self, Hub};
 use crate::metrics::{self, Unserved};
 use crate::session::Sessions;
 use crate::session::orders::Order;
+use crate::subscription::Subscriptions;
 use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
@@ -80,8 +81,12 @@ pub(crate) async fn run(
         tokio::task::spawn_local(Rc::clone(&worker.sessions).run()),
         tokio::task::spawn_local(Rc::clone(&worker.sessions).obey(orders)),
         tokio::task::spawn_local({
-            let sessions = Rc::clone(&worker.sessions);
-            Rc::clone(&worker.hub).run(move |news| sessions.tell(news))
+            let (sessions, subscriptions) =
+                (Rc::clone(&worker.sessions), Rc::clone(&worker.subscriptions));
+            Rc::clone(&worker.hub).run(move |news| {
+                subscriptions.tell(&news);
+                sessions.tell(news);
+            })
         }),
     ];
     tokio::select! {
@@ -92,6 +97,7 @@ pub(crate) async fn run(
         }
     }
     worker.tasks.close();
+    worker.subscriptions.drain();
     let finished = async {
         tokio::join!(worker.tasks.wait(), worker.sessions.drain());
     };
@@ -163,6 +169,7 @@ struct Worker {
     gateway: Present,
     hub: Rc<Hub>,
     sessions: Rc<Sessions>,
+    subscriptions: Rc<Subscriptions>,
     /// Connections, tunnels, and writes that outlive their client.
     tasks: TaskTracker,
     /// Whose connections and tunnels those are.
@@ -178,6 +185,9 @@ impl Worker {
         let exchange = settings.exchange(&upstream, &hub, &tasks);
         let services = settings.services(&exchange);
         let sessions = Sessions::new(number, Rc::clone(&hub), tasks.clone(), services);
+        let metrics = Arc::clone(&shared.metrics);
+        let following = settings.subscriptions(&exchange);
+        let subscriptions = Subscriptions::new(number, Rc::clone(&hub), metrics, following);
         let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
         let counts = settings.options.admin.is_some();
         let access = Access::new(Arc::clone(&shared.metrics), number, routes, counts);
@@ -185,6 +195,7 @@ impl Worker {
             gate: Arc::clone(&settings.gate),
             exchange,
             sessions: Rc::clone(&sessions),
+            subscriptions: Rc::clone(&subscriptions),
             access: Rc::clone(&access),
             tasks: tasks.clone(),
             callers: callers.clone(),
@@ -199,6 +210,7 @@ impl Worker {
             gateway: Rc::new(RefCell::new(gateway)),
             hub,
             sessions,
+            subscriptions,
             tasks,
             callers,
         })
@@ -227,12 +239,14 @@ impl Worker {
         self.hub.adopt(settings.views(&upstream));
         let exchange = settings.exchange(&upstream, &self.hub, &self.tasks);
         let services = settings.services(&exchange);
+        let following = settings.subscriptions(&exchange);
         let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
         let access = before.access.succeed(routes);
         let parts = gateway::Parts {
             gate: Arc::clone(&settings.gate),
             exchange,
             sessions: Rc::clone(&self.sessions),
+            subscriptions: Rc::clone(&self.subscriptions),
             access: Rc::clone(&access),
             tasks: self.tasks.clone(),
             callers: self.callers.clone(),
@@ -244,6 +258,7 @@ impl Worker {
         }
         self.front.replace(Rc::new(Front::new(settings, upstream, access)));
         self.sessions.adopt(services);
+        self.subscriptions.adopt(following);
         self.end_the_shut_out();
         self.report();
     }
@@ -316,8 +331,14 @@ impl Worker {
         let connections =
             self.callers.end(|address| gate.trusts(address) || gate.admit(address).is_ok());
         let sockets = self.sessions.end_the_shut_out();
-        if connections + sockets > 0 {
-            tracing::info!(connections, sockets, "ended what denied or banned addresses had open");
+        let subscriptions = self.subscriptions.end_the_shut_out();
+        if connections + sockets + subscriptions > 0 {
+            tracing::info!(
+                connections,
+                sockets,
+                subscriptions,
+                "ended what denied or banned addresses had open"
+            );
         }
     }
 }
