@@ -14,6 +14,7 @@ mod gate;
 mod namespace;
 mod options;
 mod sections;
+mod subscriptions;
 mod tls;
 mod words;
 
@@ -285,6 +286,11 @@ mod tests {
         ("websocket.pong_timeout", "\"9s\"", true),
         ("websocket.max_lifetime", "\"9h\"", true),
         ("websocket.outbox_bytes", "99", true),
+        ("subscriptions.enabled", "false", true),
+        ("subscriptions.heartbeat", "\"9s\"", true),
+        ("subscriptions.max_lifetime", "\"9h\"", true),
+        ("subscriptions.longest_wait", "\"9s\"", true),
+        ("subscriptions.limit", "99", true),
         ("auth.header", "\"x-other\"", true),
         ("auth.scheme", "\"Token\"", true),
         ("auth.verify", "\"/other\"", true),

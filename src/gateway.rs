@@ -2,6 +2,7 @@
 
 mod answer;
 mod branch;
+mod lawful;
 mod notes;
 mod peer;
 mod tunnel;
@@ -13,15 +14,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, Method, Request, Response, request};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio_util::task::TaskTracker;
 
 pub use self::answer::Answer;
 pub use self::branch::Branch;
-use self::notes::{Notes, log, over_rate, shut_out};
+use self::lawful::{lawful, own_options};
+use self::notes::{Notes, log, over_rate};
 pub use self::peer::Peer;
 use self::tunnel::{bare, tunnel};
 use crate::access::Access;
@@ -31,8 +33,9 @@ use crate::change;
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
 use crate::gate::{Account, Action, Gate, forwarded};
 use crate::headers::{self, ClientAddress};
-use crate::rejection::{self, Rejection};
+use crate::rejection::Rejection;
 use crate::session::{self, Opening, Sessions};
+use crate::subscription::Subscriptions;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -73,9 +76,8 @@ impl Default for Options {
 /// What is to be done with a request that may come in.
 enum Step {
     Forward(Box<Request<RequestBody>>),
-    /// To the API of a namespace.
-    Divert(Box<Branch>, Box<Request<RequestBody>>),
-    WebSocket(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
+    /// A WebSocket, a request for more than one answer, or one to the API of a namespace.
+    Special(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
     Answer(Box<Response<ResponseBody>>),
 }
 
@@ -86,6 +88,7 @@ pub struct Parts {
     /// Whose path is the longest first.
     pub branches: Vec<Branch>,
     pub sessions: Rc<Sessions>,
+    pub subscriptions: Rc<Subscriptions>,
     pub access: Rc<Access>,
     pub tasks: TaskTracker,
     pub callers: Callers,
@@ -99,6 +102,7 @@ pub struct Gateway {
     exchange: Rc<Exchange>,
     branches: Vec<Branch>,
     sessions: Rc<Sessions>,
+    subscriptions: Rc<Subscriptions>,
     access: Rc<Access>,
     /// Upgrades under way and tunnels.
     tasks: TaskTracker,
@@ -108,7 +112,8 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn new(options: &Options, parts: Parts) -> Self {
-        let Parts { gate, exchange, branches, sessions, access, tasks, callers } = parts;
+        let Parts { gate, exchange, branches, sessions, subscriptions, access, tasks, callers } =
+            parts;
         Self {
             limits: Limits { bytes: options.body_bytes, window: options.request_idle },
             websocket_path: options.websocket_path.clone(),
@@ -116,6 +121,7 @@ impl Gateway {
             exchange,
             branches,
             sessions,
+            subscriptions,
             access,
             tasks,
             callers,
@@ -142,14 +148,7 @@ impl Gateway {
             }
             let answer = match step {
                 Ok(Step::Forward(request)) => self.exchange.forward(request).await,
-                Ok(Step::Divert(branch, request)) => {
-                    let answer = branch.exchange.forward(request).await;
-                    answer.map(|mut answer| {
-                        branch.restore(answer.headers_mut());
-                        answer
-                    })
-                }
-                Ok(Step::WebSocket(answer)) => answer.await,
+                Ok(Step::Special(answer)) => answer.await,
                 Ok(Step::Answer(answer)) => Ok(*answer),
                 Err(rejection) => Err(rejection),
             };
@@ -207,7 +206,7 @@ impl Gateway {
         if !body.is_end_stream() {
             peer.heads.ignore();
         }
-        self.gate.admit(client.ip).map_err(shut_out)?;
+        self.gate.admit(client.ip)?;
         if two_lengths {
             return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
         }
@@ -233,7 +232,7 @@ impl Gateway {
                 return Err(Rejection::BadRequest("an upgrade to WebSocket has no body"));
             }
             let (this, client) = (Rc::clone(self), client.clone());
-            return Ok(Step::WebSocket(Box::pin(async move {
+            return Ok(Step::Special(Box::pin(async move {
                 this.websocket(parts, upgrade, &client).await
             })));
         }
@@ -244,14 +243,19 @@ impl Gateway {
             false => Branch::of(&self.branches, &mut parts.uri),
         };
         let exchange = branch.map_or(&self.exchange, |branch| &branch.exchange);
-        let mut request = exchange.outgoing(Request::from_parts(parts, body), client, account)?;
+        let (mut request, may_subscribe) =
+            exchange.outgoing(Request::from_parts(parts, body), client, account)?;
         if *request.method() == Method::OPTIONS && !headers::spend_hop(request.headers_mut()) {
             return Ok(Step::Answer(Box::new(own_options())));
         }
-        Ok(match branch {
-            None => Step::Forward(Box::new(request)),
-            Some(branch) => Step::Divert(Box::new(branch.clone()), Box::new(request)),
-        })
+        if let Some(branch) = branch {
+            return Ok(Step::Special(Box::pin(branch.clone().forward(request))));
+        }
+        if may_subscribe && let Some(asked) = self.subscriptions.asked(&request, client) {
+            let subscriptions = Rc::clone(&self.subscriptions);
+            return Ok(Step::Special(Box::pin(subscriptions.answer(request, asked))));
+        }
+        Ok(Step::Forward(Box::new(request)))
     }
 
     /// The client's address, behind all trusted proxies.
@@ -301,7 +305,7 @@ impl Gateway {
             Upgrade::Refused(answer) => Ok(answer),
             Upgrade::Switched { answer, upstream } => {
                 // It may have been shut out while the upstream thought about it.
-                self.gate.admit(client.ip).map_err(shut_out)?;
+                self.gate.admit(client.ip)?;
                 self.callers.spawn(&self.tasks, client.ip, |listed| async move {
                     if let Err(error) = tunnel(upgrade, upstream).await {
                         tracing::debug!(%error, "tunnel ended");
@@ -348,48 +352,5 @@ impl Gateway {
             }
         });
         Ok(answer.map(|()| ResponseBody::Empty))
-    }
-}
-
-/// Refuses what a gateway must not forward.
-fn lawful(parts: &request::Parts) -> Result<(), Rejection> {
-    // RFC 9110 §9.3.6, §9.3.8: neither a tunnel to anywhere nor an echo of credentials.
-    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-        return Err(Rejection::MethodNotAllowed);
-    }
-    let path = parts.uri.path();
-    if path.starts_with('/') || (path == "*" && parts.method == Method::OPTIONS) {
-        return Ok(());
-    }
-    Err(Rejection::BadRequest("invalid target"))
-}
-
-/// What Pogo says of itself to an `OPTIONS` that may go no further.
-fn own_options() -> Response<ResponseBody> {
-    let mut answer = Response::new(ResponseBody::Empty);
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(rejection::ALLOWED));
-    answer
-}
-
-#[cfg(test)]
-mod tests {
-    use http::Version;
-
-    use super::*;
-
-    fn parts(method: Method, target: &str) -> request::Parts {
-        let request = Request::builder().method(method).uri(target).version(Version::HTTP_11);
-        request.body(()).unwrap().into_parts().0
-    }
-
-    #[test]
-    fn neither_tunnels_nor_echoes_nor_nameless_targets_are_forwarded() {
-        assert!(lawful(&parts(Method::GET, "/a//b/../c%2F?x")).is_ok());
-        assert!(lawful(&parts(Method::OPTIONS, "*")).is_ok());
-        assert!(lawful(&parts(Method::GET, "*")).is_err());
-        assert!(lawful(&parts(Method::GET, "example.com")).is_err());
-        assert!(lawful(&parts(Method::CONNECT, "example.com:443")).is_err());
-        assert!(lawful(&parts(Method::TRACE, "/")).is_err());
     }
 }

@@ -52,6 +52,7 @@ pub mod server;
 pub mod session;
 pub mod spelling;
 pub mod streams;
+pub mod subscription;
 pub mod tls;
 pub mod trace;
 pub mod transport;

@@ -131,7 +131,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Forbidden => "forbidden",
             Self::Expired => "expired",

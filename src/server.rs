@@ -30,7 +30,7 @@ use crate::route::Rule;
 use crate::session::{namespaces, orders};
 use crate::worker::settings::Progress;
 use crate::worker::{self, Shared};
-use crate::{admin, channel, gateway, hub, metrics, session, tls, upstream};
+use crate::{admin, channel, gateway, hub, metrics, session, subscription, tls, upstream};
 
 /// Connections that the kernel keeps for a worker that is busy.
 const BACKLOG: i32 = 1024;
@@ -55,6 +55,7 @@ pub struct Options {
     pub gate: gate::Options,
     pub auth: auth::Options,
     pub session: session::Options,
+    pub subscription: subscription::Options,
     pub hub: hub::Options,
     pub routes: Vec<Rule>,
     pub channels: Vec<channel::Rule>,
@@ -77,6 +78,7 @@ impl Default for Options {
             gate: gate::Options::default(),
             auth: auth::Options::default(),
             session: session::Options::default(),
+            subscription: subscription::Options::default(),
             hub: hub::Options::default(),
             routes: Vec::new(),
             channels: vec![channel::Rule::open()],

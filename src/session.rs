@@ -307,15 +307,7 @@ impl Session {
 
     fn send(&self, message: &Outgoing<'_>) {
         let dialect = self.outbox.dialect;
-        let format = dialect.format();
-        let name = self.namespace_name().filter(|_| message.event.is_some());
-        self.push(dialect.pack(match name {
-            None => codec::encode(message, format),
-            Some(name) => {
-                let namespace = Some(name.as_str());
-                codec::encode(&Outgoing { namespace, ..message.clone() }, format)
-            }
-        }));
+        self.push(dialect.pack(self.encode(message, dialect.format())));
     }
 
     fn push(&self, frame: Bytes) {

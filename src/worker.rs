@@ -34,6 +34,7 @@ use crate::hub::{self, Hub};
 use crate::metrics::{self, Unserved};
 use crate::session::Sessions;
 use crate::session::orders::Order;
+use crate::subscription::Subscriptions;
 use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
@@ -83,8 +84,12 @@ pub(crate) async fn run(
         tokio::task::spawn_local(Rc::clone(&worker.sessions).run()),
         tokio::task::spawn_local(Rc::clone(&worker.sessions).obey(orders)),
         tokio::task::spawn_local({
-            let sessions = Rc::clone(&worker.sessions);
-            Rc::clone(&worker.hub).run(move |news| sessions.tell(news))
+            let (sessions, subscriptions) =
+                (Rc::clone(&worker.sessions), Rc::clone(&worker.subscriptions));
+            Rc::clone(&worker.hub).run(move |news| {
+                subscriptions.tell(&news);
+                sessions.tell(news);
+            })
         }),
     ];
     tokio::select! {
@@ -95,6 +100,7 @@ pub(crate) async fn run(
         }
     }
     worker.tasks.close();
+    worker.subscriptions.drain();
     let finished = async {
         tokio::join!(worker.tasks.wait(), worker.sessions.drain());
     };
@@ -177,6 +183,7 @@ struct Worker {
     gateway: Present,
     hub: Rc<Hub>,
     sessions: Rc<Sessions>,
+    subscriptions: Rc<Subscriptions>,
     /// Connections, tunnels, and writes that outlive their client.
     tasks: TaskTracker,
     /// Whose connections and tunnels those are.
@@ -194,6 +201,9 @@ impl Worker {
         let sessions = Sessions::new(number, Rc::clone(&hub), tasks.clone(), services.clone());
         let branches = settings.branches(&[], number, &sessions, &tasks);
         sessions.adopt(settings.with_namespaces(services, &sessions, &branches));
+        let metrics = Arc::clone(&shared.metrics);
+        let following = settings.subscriptions(&exchange);
+        let subscriptions = Subscriptions::new(number, Rc::clone(&hub), metrics, following);
         let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
         let counts = settings.options.admin.is_some();
         let access = Access::new(Arc::clone(&shared.metrics), number, routes, counts);
@@ -202,6 +212,7 @@ impl Worker {
             exchange,
             branches: branches_for(&branches),
             sessions: Rc::clone(&sessions),
+            subscriptions: Rc::clone(&subscriptions),
             access: Rc::clone(&access),
             tasks: tasks.clone(),
             callers: callers.clone(),
@@ -216,6 +227,7 @@ impl Worker {
             gateway: Rc::new(RefCell::new(gateway)),
             hub,
             sessions,
+            subscriptions,
             tasks,
             callers,
         })
@@ -246,6 +258,7 @@ impl Worker {
         let branches = self.branches_of(&settings, &before.branches);
         let services = settings.services(&exchange);
         let services = settings.with_namespaces(services, &self.sessions, &branches);
+        let following = settings.subscriptions(&exchange);
         let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
         let access = before.access.succeed(routes);
         let parts = gateway::Parts {
@@ -253,6 +266,7 @@ impl Worker {
             exchange,
             branches: branches_for(&branches),
             sessions: Rc::clone(&self.sessions),
+            subscriptions: Rc::clone(&self.subscriptions),
             access: Rc::clone(&access),
             tasks: self.tasks.clone(),
             callers: self.callers.clone(),
@@ -265,6 +279,7 @@ impl Worker {
         before.branches.iter().for_each(|branch| branch.give_way(&branches));
         self.front.replace(Rc::new(Front::new(settings, upstream, branches, access)));
         self.sessions.adopt(services);
+        self.subscriptions.adopt(following);
         self.end_the_shut_out();
         self.report();
     }
@@ -341,8 +356,14 @@ impl Worker {
         let connections =
             self.callers.end(|address| gate.trusts(address) || gate.admit(address).is_ok());
         let sockets = self.sessions.end_the_shut_out();
-        if connections + sockets > 0 {
-            tracing::info!(connections, sockets, "ended what denied or banned addresses had open");
+        let subscriptions = self.subscriptions.end_the_shut_out();
+        if connections + sockets + subscriptions > 0 {
+            tracing::info!(
+                connections,
+                sockets,
+                subscriptions,
+                "ended what denied or banned addresses had open"
+            );
         }
     }
 }

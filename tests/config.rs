@@ -348,6 +348,11 @@ fn contradictions_are_told_with_both_sides() {
              contradict it",
         ),
         (
+            "[subscriptions]\nheartbeat = \"0s\"",
+            "3: subscriptions.heartbeat: found 0s, expected a duration longer than zero",
+        ),
+        ("[subscriptions]\nlimit = 0", "3: subscriptions.limit: found 0, expected 1 or more"),
+        (
             "[websocket]\npong_timeout = \"0s\"",
             "3: websocket.pong_timeout: found 0s, expected a duration longer than zero",
         ),

@@ -7,6 +7,7 @@ use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::gate::{ClientHeader, Gate};
 use super::sections::{Auth, Channel, Config, Jwt, Push, Route, Visibility, Who};
+use super::subscriptions::Subscriptions;
 use super::tls;
 use super::words::{Origin, UpstreamUrl};
 
@@ -17,6 +18,7 @@ pub(super) fn check(config: &Config, document: &Document) -> Result<(), Fault> {
     check.timeouts(config)?;
     check.limits(config)?;
     check.websocket(config)?;
+    check.subscriptions(&config.subscriptions)?;
     check.auth(&config.auth)?;
     check.views(config)?;
     check.gate(&config.gate)?;
@@ -127,6 +129,16 @@ impl Check<'_> {
         self.lasting("websocket.pong_timeout", websocket.pong_timeout)?;
         match websocket.max_lifetime {
             Some(lifetime) => self.lasting("websocket.max_lifetime", lifetime),
+            None => Ok(()),
+        }
+    }
+
+    fn subscriptions(&self, subscriptions: &Subscriptions) -> Result<(), Fault> {
+        self.positive("subscriptions.limit", subscriptions.limit)?;
+        self.lasting("subscriptions.heartbeat", subscriptions.heartbeat)?;
+        self.lasting("subscriptions.longest_wait", subscriptions.longest_wait)?;
+        match subscriptions.max_lifetime {
+            Some(lifetime) => self.lasting("subscriptions.max_lifetime", lifetime),
             None => Ok(()),
         }
     }

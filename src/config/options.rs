@@ -34,6 +34,7 @@ impl Loaded {
             gate: gate::options(&config, &document)?,
             auth,
             session: session(&config.websocket),
+            subscription: config.subscriptions.options(),
             hub: hub(&config),
             routes: config.routes.into_iter().map(rule).collect(),
             channels: config.channels.into_iter().map(channel).collect(),

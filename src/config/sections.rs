@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::gate::Gate;
 use super::namespace::Namespace;
+use super::subscriptions::Subscriptions;
 use super::tls::{Tls, UpstreamTls};
 use super::words::{
     Header, Host, KeySetUrl, Listen, Logout, Origin, Path, Target, Token, UpstreamUrl,
@@ -23,6 +24,7 @@ pub struct Config {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub websocket: WebSocket,
+    pub subscriptions: Subscriptions,
     pub auth: Auth,
     pub views: Views,
     pub gate: Gate,
@@ -49,6 +51,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             websocket: WebSocket::default(),
+            subscriptions: Subscriptions::default(),
             auth: Auth::default(),
             views: Views::default(),
             gate: Gate::default(),

@@ -5,9 +5,11 @@ use std::rc::Rc;
 
 use http::header::{HeaderMap, HeaderValue, LOCATION};
 use http::uri::{PathAndQuery, Uri};
+use http::{Request, Response};
 
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, RequestBody, ResponseBody};
 use crate::namespace::Name;
+use crate::rejection::Rejection;
 
 /// A namespace with an API of its own.
 #[derive(Clone)]
@@ -32,8 +34,18 @@ impl Branch {
         Some(branch)
     }
 
+    /// What its API answers, to the client of this server.
+    pub(super) async fn forward(
+        self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<ResponseBody>, Rejection> {
+        let mut answer = self.exchange.forward(Box::new(request)).await?;
+        self.restore(answer.headers_mut());
+        Ok(answer)
+    }
+
     /// A path of the API, as its client has to write it.
-    pub(super) fn restore(&self, headers: &mut HeaderMap) {
+    fn restore(&self, headers: &mut HeaderMap) {
         let location = headers.get(LOCATION).and_then(|location| location.to_str().ok());
         let path = location.filter(|text| text.starts_with('/') && !text.starts_with("//"));
         let restored = path.map(|path| HeaderValue::try_from(format!("{}{path}", self.name)));

@@ -13,7 +13,7 @@ use crate::namespace::Name;
 use crate::uri::Uri;
 use crate::view::{End, State, Verdict};
 
-/// The session that a binding belongs to, as the hub sees it.
+/// What a binding belongs to, a socket or a request of plain HTTP, as the hub sees it.
 pub trait Owner {
     fn id(&self) -> u64;
     fn viewer(&self) -> Rc<Viewer>;

@@ -11,6 +11,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Session;
@@ -23,7 +24,7 @@ use crate::channel;
 use crate::handlers;
 use crate::hub::Unbound;
 use crate::namespace::{self, Name};
-use crate::protocol::{ErrorCode, Message, Outgoing, Problem, Reason};
+use crate::protocol::{ErrorCode, Format, Message, Outgoing, Problem, Reason, codec};
 use crate::route;
 use crate::units::Rate;
 use crate::upstream;
@@ -112,6 +113,17 @@ impl Session {
     /// The namespace that this is a part in; none is `/`.
     pub(super) fn namespace_name(&self) -> Option<&Rc<Name>> {
         self.extra.get().and_then(|extra| extra.name.as_ref())
+    }
+
+    /// Events say in which namespace they are; answers need not.
+    pub(super) fn encode(&self, message: &Outgoing<'_>, format: Format) -> Bytes {
+        match self.namespace_name().filter(|_| message.event.is_some()) {
+            None => codec::encode(message, format),
+            Some(name) => {
+                let namespace = Some(name.as_str());
+                codec::encode(&Outgoing { namespace, ..message.clone() }, format)
+            }
+        }
     }
 
     /// The session that has the connection.

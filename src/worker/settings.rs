@@ -21,6 +21,7 @@ use crate::metrics;
 use crate::route::Routes;
 use crate::server::Options;
 use crate::session;
+use crate::subscription;
 use crate::tls::Identity;
 use crate::upstream::{Secure, Upstream};
 
@@ -184,6 +185,20 @@ impl Settings {
             client: self.client.clone(),
             messages: None,
             namespaces: Vec::new(),
+        }
+    }
+
+    /// What a worker's subscriptions use.
+    pub(super) fn subscriptions(&self, exchange: &Rc<Exchange>) -> subscription::Services {
+        let options = &self.options;
+        subscription::Services {
+            options: Rc::new(options.subscription.clone()),
+            exchange: Rc::clone(exchange),
+            gate: Arc::clone(&self.gate),
+            authenticator: Arc::clone(&self.authenticator),
+            verifies: options.auth.verify.is_some() || options.auth.jwt.is_some(),
+            auth_required: self.authenticator.required(),
+            credential_headers: options.hub.credential_headers.clone(),
         }
     }
 }

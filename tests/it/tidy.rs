@@ -123,6 +123,7 @@ fn every_link_of_the_documents_leads_somewhere() {
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "docs/protocol.md",
+        "docs/http.md",
         "docs/views.md",
         "docs/security.md",
         "docs/operations.md",
