@@ -71,7 +71,6 @@ pub(crate) struct Session {
     host: String,
     frames: RefCell<Frames>,
     outbox: Outlet,
-    /// Of those that use namespaces or handlers.
     extra: OnceCell<Box<Extra>>,
     viewer: RefCell<Rc<Viewer>>,
     /// The credential was checked and found good.

@@ -1,8 +1,11 @@
 //! What no single value can say: contradictions between options, and values that would start a
 //! server which cannot work. Each refusal names the key and says why.
 
+mod pattern;
+
 use crate::units::{Interval, Size};
 
+use self::pattern::parameters;
 use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::gate::{ClientHeader, Gate};
@@ -290,24 +293,6 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn bad_pattern(
-        &self,
-        section: &str,
-        routes: &[Route],
-        path: &str,
-        error: &matchit::InsertError,
-    ) -> String {
-        let matchit::InsertError::Conflict { with } = error else {
-            return format!("{path:?} is not a path pattern: {error}");
-        };
-        let line = routes
-            .iter()
-            .position(|route| route.path == *with)
-            .and_then(|at| self.document.line(&format!("{section}.{at}.path")));
-        let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
-        format!("{path:?} and {with:?}{place} match the same paths; expected one rule for each")
-    }
-
     fn route(&self, section: &str, route: &Route) -> Result<(), Fault> {
         let key = |name: &str| format!("{section}.{name}");
         if route.push == Push::Response && route.visibility != Visibility::Public {
@@ -336,7 +321,7 @@ impl Check<'_> {
                     return self.refuse(&key, reason);
                 }
                 let known = |name: &&str| !parameters.contains(name);
-                if let Some(unknown) = self::parameters(template).into_iter().find(known) {
+                if let Some(unknown) = pattern::parameters(template).into_iter().find(known) {
                     let path = &route.path;
                     return self.refuse(&key, format!("{path:?} has no parameter {{{unknown}}}"));
                 }
@@ -407,22 +392,4 @@ impl Check<'_> {
 
 fn checks_tokens(auth: &Auth) -> bool {
     auth.verify.is_some() || auth.jwt.is_some()
-}
-
-/// Names in braces: `/users/{id}/files/{*rest}` has `id` and `rest`. Doubled braces are literal.
-fn parameters(pattern: &str) -> Vec<&str> {
-    let mut names = Vec::new();
-    let mut rest = pattern;
-    while let Some(open) = rest.find('{') {
-        let inside = &rest[open + 1..];
-        if let Some(literal) = inside.strip_prefix('{') {
-            rest = literal;
-            continue;
-        }
-        let Some(close) = inside.find('}') else { break };
-        let name = &inside[..close];
-        names.push(name.strip_prefix('*').unwrap_or(name));
-        rest = &inside[close + 1..];
-    }
-    names
 }
