@@ -1,13 +1,14 @@
 //! The life of one HTTP request, top to bottom.
 
 mod answer;
+mod branch;
 mod lawful;
 mod notes;
+mod peer;
 mod tunnel;
 
-use std::cell::Cell;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,21 +21,20 @@ use hyper::upgrade::OnUpgrade;
 use tokio_util::task::TaskTracker;
 
 pub use self::answer::Answer;
+pub use self::branch::Branch;
 use self::lawful::{lawful, own_options};
 use self::notes::{Notes, log, over_rate};
+pub use self::peer::Peer;
 use self::tunnel::{bare, tunnel};
 use crate::access::Access;
 use crate::body::Limits;
 use crate::callers::Callers;
 use crate::change;
-use crate::downstream::{Downstream, Rest};
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
 use crate::gate::{Account, Action, Gate, forwarded};
-use crate::head::Heads;
 use crate::headers::{self, ClientAddress};
 use crate::rejection::Rejection;
 use crate::session::{self, Opening, Sessions};
-use crate::spelling::Spelling;
 use crate::subscription::Subscriptions;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -73,66 +73,10 @@ impl Default for Options {
     }
 }
 
-/// A connection's other end.
-#[derive(Debug)]
-pub struct Peer {
-    address: ClientAddress,
-    /// Whether it is a trusted proxy, as the gate of that number said.
-    trusted: Cell<(u64, bool)>,
-    /// It does not say for whom it forwards.
-    mute: bool,
-    heads: Arc<Heads>,
-    rest: Arc<Rest>,
-    spelling: Arc<Spelling>,
-}
-
-impl Peer {
-    pub fn new(peer: SocketAddr, gate: &Gate) -> Self {
-        let address = ClientAddress::direct(peer);
-        let trusted = Cell::new((gate.number(), gate.trusts(address.ip)));
-        Self {
-            address,
-            trusted,
-            mute: false,
-            heads: Arc::default(),
-            rest: Arc::default(),
-            spelling: Arc::default(),
-        }
-    }
-
-    /// The same, with what is known of the connection.
-    pub(crate) fn on(self, stream: &Downstream) -> Self {
-        Self { heads: stream.heads(), rest: stream.rest(), spelling: stream.spelling(), ..self }
-    }
-
-    /// The same, whose headers are not believed: a proxy that does not say for whom it forwards.
-    pub(crate) fn untrusted(self) -> Self {
-        Self { mute: true, ..self }
-    }
-
-    /// The same over TLS.
-    pub(crate) fn over_tls(self) -> Self {
-        Self { address: self.address.over_tls(), ..self }
-    }
-
-    pub(crate) fn is_trusted_by(&self, gate: &Gate) -> bool {
-        let (number, trusted) = self.trusted.get();
-        if number == gate.number() {
-            return trusted && !self.mute;
-        }
-        self.trusted.set((gate.number(), gate.trusts(self.address.ip)));
-        self.is_trusted_by(gate)
-    }
-
-    pub(crate) fn ip(&self) -> IpAddr {
-        self.address.ip
-    }
-}
-
 /// What is to be done with a request that may come in.
 enum Step {
     Forward(Box<Request<RequestBody>>),
-    /// A WebSocket, or a request for more than one answer.
+    /// A WebSocket, a request for more than one answer, or one to the API of a namespace.
     Special(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
     Answer(Box<Response<ResponseBody>>),
 }
@@ -141,6 +85,8 @@ enum Step {
 pub struct Parts {
     pub gate: Arc<Gate>,
     pub exchange: Rc<Exchange>,
+    /// Whose path is the longest first.
+    pub branches: Vec<Branch>,
     pub sessions: Rc<Sessions>,
     pub subscriptions: Rc<Subscriptions>,
     pub access: Rc<Access>,
@@ -154,6 +100,7 @@ pub struct Gateway {
     websocket_path: String,
     gate: Arc<Gate>,
     exchange: Rc<Exchange>,
+    branches: Vec<Branch>,
     sessions: Rc<Sessions>,
     subscriptions: Rc<Subscriptions>,
     access: Rc<Access>,
@@ -165,12 +112,14 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn new(options: &Options, parts: Parts) -> Self {
-        let Parts { gate, exchange, sessions, subscriptions, access, tasks, callers } = parts;
+        let Parts { gate, exchange, branches, sessions, subscriptions, access, tasks, callers } =
+            parts;
         Self {
             limits: Limits { bytes: options.body_bytes, window: options.request_idle },
             websocket_path: options.websocket_path.clone(),
             gate,
             exchange,
+            branches,
             sessions,
             subscriptions,
             access,
@@ -289,10 +238,18 @@ impl Gateway {
         }
         self.fits(&parts)?;
         let body = RequestBody::incoming(body, self.limits, &peer.heads);
+        let branch = match self.branches.is_empty() {
+            true => None,
+            false => Branch::of(&self.branches, &mut parts.uri),
+        };
+        let exchange = branch.map_or(&self.exchange, |branch| &branch.exchange);
         let (mut request, may_subscribe) =
-            self.exchange.outgoing(Request::from_parts(parts, body), client, account)?;
+            exchange.outgoing(Request::from_parts(parts, body), client, account)?;
         if *request.method() == Method::OPTIONS && !headers::spend_hop(request.headers_mut()) {
             return Ok(Step::Answer(Box::new(own_options())));
+        }
+        if let Some(branch) = branch {
+            return Ok(Step::Special(Box::pin(branch.clone().forward(request))));
         }
         if may_subscribe && let Some(asked) = self.subscriptions.asked(&request, client) {
             let subscriptions = Rc::clone(&self.subscriptions);
@@ -331,15 +288,20 @@ impl Gateway {
 
     async fn websocket(
         self: &Rc<Self>,
-        parts: request::Parts,
+        mut parts: request::Parts,
         upgrade: OnUpgrade,
         client: &ClientAddress,
     ) -> Result<Response<ResponseBody>, Rejection> {
         if parts.uri.path() == self.websocket_path {
-            return self.session(parts, upgrade, client);
+            return self.session(parts, upgrade, client, None);
         }
+        if let Some(namespace) = self.namespace_at(parts.uri.path()) {
+            return self.session(parts, upgrade, client, Some(namespace));
+        }
+        let branch = Branch::of(&self.branches, &mut parts.uri);
+        let exchange = branch.map_or(&self.exchange, |branch| &branch.exchange);
         let request = Request::from_parts(parts, RequestBody::Empty);
-        match self.exchange.upgrade(request, client).await? {
+        match exchange.upgrade(request, client).await? {
             Upgrade::Refused(answer) => Ok(answer),
             Upgrade::Switched { answer, upstream } => {
                 // It may have been shut out while the upstream thought about it.
@@ -355,11 +317,19 @@ impl Gateway {
         }
     }
 
+    /// The namespace whose sockets are opened at this path.
+    fn namespace_at(&self, path: &str) -> Option<String> {
+        let base = self.websocket_path.strip_suffix('/').unwrap_or(&self.websocket_path);
+        let name = path.strip_prefix(base)?;
+        self.sessions.has_namespace(name).then(|| name.to_owned())
+    }
+
     fn session(
         self: &Rc<Self>,
         parts: request::Parts,
         upgrade: OnUpgrade,
         client: &ClientAddress,
+        namespace: Option<String>,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = host.unwrap_or_default().to_owned();
@@ -375,7 +345,7 @@ impl Gateway {
         self.tasks.spawn_local(async move {
             match bare(upgrade).await {
                 Ok((stream, read_ahead, slot)) => {
-                    let opening = Opening { dialect, headers, client, host, slot };
+                    let opening = Opening { dialect, headers, client, host, slot, namespace };
                     gateway.sessions.open(stream, read_ahead, opening);
                 }
                 Err(error) => tracing::debug!(%error, "a socket was not opened"),

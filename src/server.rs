@@ -1,5 +1,6 @@
 //! The workers: started together, drained together.
 
+mod announce;
 mod files;
 mod reload;
 
@@ -16,6 +17,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use self::announce::Unannounced;
 #[cfg(test)]
 pub(crate) use self::reload::keep_what_cannot_change;
 pub use self::reload::{Refused, Reloaded, Reloader};
@@ -25,7 +27,7 @@ use crate::gate::auth;
 use crate::gate::{self, Gate};
 use crate::hub::mail::Mailbox;
 use crate::route::Rule;
-use crate::session::orders;
+use crate::session::{namespaces, orders};
 use crate::worker::settings::Progress;
 use crate::worker::{self, Shared};
 use crate::{admin, channel, gateway, hub, metrics, session, subscription, tls, upstream};
@@ -57,6 +59,7 @@ pub struct Options {
     pub hub: hub::Options,
     pub routes: Vec<Rule>,
     pub channels: Vec<channel::Rule>,
+    pub namespaces: Vec<namespaces::Options>,
     /// For operators; none listens for none.
     pub admin: Option<admin::Options>,
 }
@@ -79,6 +82,7 @@ impl Default for Options {
             hub: hub::Options::default(),
             routes: Vec::new(),
             channels: vec![channel::Rule::open()],
+            namespaces: Vec::new(),
             admin: None,
         }
     }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::gate::Gate;
+use super::namespace::Namespace;
 use super::subscriptions::Subscriptions;
 use super::tls::{Tls, UpstreamTls};
 use super::words::{
@@ -36,6 +37,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     #[serde(rename = "channel")]
     pub channels: Vec<Channel>,
+    #[serde(rename = "namespace", skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<Namespace>,
 }
 
 impl Default for Config {
@@ -62,6 +65,7 @@ impl Default for Config {
                 subscribe: Who::Anyone,
                 publish: Who::Anyone,
             }],
+            namespaces: Vec::new(),
         }
     }
 }
