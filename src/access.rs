@@ -267,7 +267,10 @@ impl Body {
             Some(Err(_)) => {
                 self.over(End { by: "upstream", at: "body", reason: "upstream_reset" });
             }
-            None => self.over(OK),
+            None => self.over(match self.inner.why_over() {
+                Some(reason) => End { by: "pogo", at: "body", reason },
+                None => OK,
+            }),
         }
     }
 }

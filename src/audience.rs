@@ -78,6 +78,10 @@ fn is_of_the_handshake(name: &HeaderName) -> bool {
         || matches!(text, "keep-alive" | "proxy-connection" | "forwarded" | "via")
 }
 
+/// What a client is taken to accept that does not say so: browsers say nothing with a handshake,
+/// and a client of JSON messages prefers JSON.
+pub const JSON_FIRST: HeaderValue = HeaderValue::from_static("application/json, */*;q=0.1");
+
 impl Viewer {
     pub fn from_handshake(headers: &HeaderMap, credential_headers: &[HeaderName]) -> Self {
         let mut viewer =
@@ -99,9 +103,7 @@ impl Viewer {
             group.push((name.clone(), value));
         }
         if !headers.contains_key(header::ACCEPT) {
-            // Browsers send none with a handshake; a client of JSON messages prefers JSON.
-            let json = HeaderValue::from_static("application/json, */*;q=0.1");
-            viewer.negotiation.push((header::ACCEPT, json));
+            viewer.negotiation.push((header::ACCEPT, JSON_FIRST));
         }
         viewer.credentials.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
         viewer.negotiation.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));

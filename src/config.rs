@@ -11,8 +11,10 @@ mod check;
 mod document;
 mod fault;
 mod gate;
+mod namespace;
 mod options;
 mod sections;
+mod subscriptions;
 mod tls;
 mod words;
 
@@ -141,9 +143,20 @@ mod tests {
     /// Every key there is, as paths: found by asking each section for a key that it has not.
     fn known_keys(section: &str, found: &mut BTreeSet<String>) {
         const STRANGER: &str = "no_such_key = 1";
+        if matches!(section, "namespace.route" | "namespace.channel") {
+            // By the same keys as those of the whole: see below.
+            return;
+        }
         let asked = match section {
             "" => vec![STRANGER.to_owned()],
-            _ => vec![format!("[{section}]\n{STRANGER}"), format!("[[{section}]]\n{STRANGER}")],
+            _ => {
+                let own =
+                    [format!("[{section}]\n{STRANGER}"), format!("[[{section}]]\n{STRANGER}")];
+                // What is in an item of a list begins with that item.
+                let list = section.split_once('.').map(|(list, _)| format!("[[{list}]]\n"));
+                let inside = own.clone().map(|text| list.clone().map(|list| list + &text));
+                own.into_iter().chain(inside.into_iter().flatten()).collect()
+            }
         };
         for text in asked {
             let fault = read(&text).unwrap_err();
@@ -166,6 +179,9 @@ mod tests {
         assert_eq!(shipped.tls.take(), Some(tls::Tls::default()));
         assert_eq!(shipped.admin.take(), Some(Admin::default()));
         let route: Route = shipped.routes.pop().unwrap();
+        let namespace = shipped.namespaces.pop().unwrap();
+        assert_eq!((namespace.gate, namespace.channels, namespace.routes), Default::default());
+        assert!(!namespace.handlers[0].credentials);
         assert_eq!(shipped, Config::default());
         assert_eq!(options::rule(route), crate::route::Rule::default());
     }
@@ -188,6 +204,20 @@ mod tests {
                 let inside = value.get(0).unwrap_or(&value).get(key).cloned();
                 value = inside.unwrap_or_else(|| panic!("pogo.toml does not show {path}"));
             }
+        }
+    }
+
+    #[test]
+    fn routes_and_channels_of_a_namespace_have_the_keys_of_all_others() {
+        for section in ["route", "channel"] {
+            let stranger = "no_such_key = 1";
+            let refusal = |text: String| match read(&text).unwrap_err().kind() {
+                Kind::UnknownKey { known, .. } => *known,
+                other => panic!("{other:?}"),
+            };
+            let of_all = refusal(format!("[[{section}]]\n{stranger}"));
+            let inside = refusal(format!("[[namespace]]\n[[namespace.{section}]]\n{stranger}"));
+            assert_eq!(of_all, inside);
         }
     }
 
@@ -256,6 +286,11 @@ mod tests {
         ("websocket.pong_timeout", "\"9s\"", true),
         ("websocket.max_lifetime", "\"9h\"", true),
         ("websocket.outbox_bytes", "99", true),
+        ("subscriptions.enabled", "false", true),
+        ("subscriptions.heartbeat", "\"9s\"", true),
+        ("subscriptions.max_lifetime", "\"9h\"", true),
+        ("subscriptions.longest_wait", "\"9s\"", true),
+        ("subscriptions.limit", "99", true),
         ("auth.header", "\"x-other\"", true),
         ("auth.scheme", "\"Token\"", true),
         ("auth.verify", "\"/other\"", true),
@@ -314,6 +349,18 @@ mod tests {
         ("channel.pattern", "\"other\"", true),
         ("channel.subscribe", "\"nobody\"", true),
         ("channel.publish", "\"nobody\"", true),
+        ("namespace.name", "\"/other\"", true),
+        ("namespace.upstream", "\"http://b\"", true),
+        ("namespace.gate.rate.messages", "\"9/s\"", true),
+        ("namespace.route", "[{ path = \"/b\" }]", true),
+        (
+            "namespace.channel",
+            "[{ pattern = \"b\", subscribe = \"nobody\", publish = \"nobody\" }]",
+            true,
+        ),
+        ("namespace.handler.event", "\"other\"", true),
+        ("namespace.handler.forward", "\"/other\"", true),
+        ("namespace.handler.credentials", "true", true),
     ];
     /// Of these a change is a change of what a file holds, or of how it is checked: the tests
     /// through the front door make it.
@@ -338,7 +385,10 @@ mod tests {
     const BASE: &str = "upstream = \"http://a\"\n[auth]\nverify = \"/me\"\n\
         expires_pointer = \"/expires\"\n[gate]\ntrusted_proxies = [\"192.0.2.1\"]\n[admin]\n\
         [[route]]\npath = \"/{id}\"\n[[channel]]\npattern = \"a\"\nsubscribe = \"anyone\"\n\
-        publish = \"anyone\"\n";
+        publish = \"anyone\"\n[[namespace]]\nname = \"/a\"\nupstream = \"http://c\"\n\
+        [[namespace.route]]\npath = \"/{id}\"\n[[namespace.channel]]\n\
+        pattern = \"a\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\n\
+        [[namespace.handler]]\nevent = \"a\"\nforward = \"http://a/b\"\n";
 
     /// The base with another value at `path`.
     fn with(path: &str, value: &str) -> String {

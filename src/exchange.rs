@@ -63,7 +63,7 @@ impl Exchange {
         request: Request<RequestBody>,
         client: &ClientAddress,
     ) -> Result<Response<ResponseBody>, Rejection> {
-        let request = self.outgoing(request, client, &mut Account::default())?;
+        let (request, _) = self.outgoing(request, client, &mut Account::default())?;
         self.forward(Box::new(request)).await
     }
 
@@ -88,7 +88,7 @@ impl Exchange {
         request: Request<RequestBody>,
         client: &ClientAddress,
     ) -> Result<Upgrade, Rejection> {
-        let mut request = self.outgoing(request, client, &mut Account::default())?;
+        let (mut request, _) = self.outgoing(request, client, &mut Account::default())?;
         headers::switch_to_websocket(request.headers_mut());
         match self.upstream.upgrade(request).await.map_err(|failure| self.failed(failure))? {
             Switch::Answered(answer) => self.incoming(answer).map(Upgrade::Refused),
@@ -105,21 +105,22 @@ impl Exchange {
         }
     }
 
-    /// Gives a request the head that the upstream is to see, and takes what its route costs.
+    /// Gives a request the head that the upstream is to see, and takes what its route costs. Says
+    /// whether more than one answer may be asked for.
     pub(crate) fn outgoing(
         &self,
         request: Request<RequestBody>,
         client: &ClientAddress,
         account: &mut Account,
-    ) -> Result<Request<RequestBody>, Rejection> {
+    ) -> Result<(Request<RequestBody>, bool), Rejection> {
         let target = request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         self.routes
             .spend(target, client.ip, account)
             .map_err(|wait| Rejection::RateLimited { retry_after: wait.retry })?;
         let (mut parts, body) = request.into_parts();
         let (via, host) = (self.via.as_ref(), self.upstream.host());
-        headers::to_upstream(&mut parts, !body.is_empty(), client, via, host)?;
-        Ok(Request::from_parts(parts, body))
+        let may_subscribe = headers::to_upstream(&mut parts, !body.is_empty(), client, via, host)?;
+        Ok((Request::from_parts(parts, body), may_subscribe))
     }
 
     fn incoming(

@@ -21,6 +21,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use tokio::time::Instant;
 
+use crate::rejection::Rejection;
 use crate::units::Rate;
 
 pub use address::Refusal;
@@ -280,6 +281,16 @@ impl Gate {
         self.bans.sweep(Instant::now());
         if let Some(limiter) = &self.auth_failures {
             limiter.sweep();
+        }
+    }
+}
+
+/// What a client is told that may not be here.
+impl From<Refusal> for Rejection {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Banned { left } => Self::Banned { left },
+            Refusal::Denied | Refusal::NotAllowed => Self::Forbidden("this address is refused"),
         }
     }
 }

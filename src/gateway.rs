@@ -1,38 +1,41 @@
 //! The life of one HTTP request, top to bottom.
 
 mod answer;
+mod branch;
+mod lawful;
 mod notes;
+mod peer;
 mod tunnel;
 
-use std::cell::Cell;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ALLOW, CONTENT_LENGTH, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, Method, Request, Response, request};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use tokio_util::task::TaskTracker;
 
 pub use self::answer::Answer;
-use self::notes::{Notes, log, over_rate, shut_out};
+pub use self::branch::Branch;
+use self::lawful::{lawful, own_options};
+use self::notes::{Notes, log, over_rate};
+pub use self::peer::Peer;
 use self::tunnel::{bare, tunnel};
 use crate::access::Access;
 use crate::body::Limits;
 use crate::callers::Callers;
 use crate::change;
-use crate::downstream::{Downstream, Rest};
 use crate::exchange::{Exchange, RequestBody, ResponseBody, Upgrade};
 use crate::gate::{Account, Action, Gate, forwarded};
-use crate::head::Heads;
 use crate::headers::{self, ClientAddress};
-use crate::rejection::{self, Rejection};
+use crate::rejection::Rejection;
 use crate::session::{self, Opening, Sessions};
-use crate::spelling::Spelling;
+use crate::subscription::Subscriptions;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -70,66 +73,11 @@ impl Default for Options {
     }
 }
 
-/// A connection's other end.
-#[derive(Debug)]
-pub struct Peer {
-    address: ClientAddress,
-    /// Whether it is a trusted proxy, as the gate of that number said.
-    trusted: Cell<(u64, bool)>,
-    /// It does not say for whom it forwards.
-    mute: bool,
-    heads: Arc<Heads>,
-    rest: Arc<Rest>,
-    spelling: Arc<Spelling>,
-}
-
-impl Peer {
-    pub fn new(peer: SocketAddr, gate: &Gate) -> Self {
-        let address = ClientAddress::direct(peer);
-        let trusted = Cell::new((gate.number(), gate.trusts(address.ip)));
-        Self {
-            address,
-            trusted,
-            mute: false,
-            heads: Arc::default(),
-            rest: Arc::default(),
-            spelling: Arc::default(),
-        }
-    }
-
-    /// The same, with what is known of the connection.
-    pub(crate) fn on(self, stream: &Downstream) -> Self {
-        Self { heads: stream.heads(), rest: stream.rest(), spelling: stream.spelling(), ..self }
-    }
-
-    /// The same, whose headers are not believed: a proxy that does not say for whom it forwards.
-    pub(crate) fn untrusted(self) -> Self {
-        Self { mute: true, ..self }
-    }
-
-    /// The same over TLS.
-    pub(crate) fn over_tls(self) -> Self {
-        Self { address: self.address.over_tls(), ..self }
-    }
-
-    pub(crate) fn is_trusted_by(&self, gate: &Gate) -> bool {
-        let (number, trusted) = self.trusted.get();
-        if number == gate.number() {
-            return trusted && !self.mute;
-        }
-        self.trusted.set((gate.number(), gate.trusts(self.address.ip)));
-        self.is_trusted_by(gate)
-    }
-
-    pub(crate) fn ip(&self) -> IpAddr {
-        self.address.ip
-    }
-}
-
 /// What is to be done with a request that may come in.
 enum Step {
     Forward(Box<Request<RequestBody>>),
-    WebSocket(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
+    /// A WebSocket, a request for more than one answer, or one to the API of a namespace.
+    Special(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Rejection>>>>),
     Answer(Box<Response<ResponseBody>>),
 }
 
@@ -137,7 +85,10 @@ enum Step {
 pub struct Parts {
     pub gate: Arc<Gate>,
     pub exchange: Rc<Exchange>,
+    /// Whose path is the longest first.
+    pub branches: Vec<Branch>,
     pub sessions: Rc<Sessions>,
+    pub subscriptions: Rc<Subscriptions>,
     pub access: Rc<Access>,
     pub tasks: TaskTracker,
     pub callers: Callers,
@@ -149,7 +100,9 @@ pub struct Gateway {
     websocket_path: String,
     gate: Arc<Gate>,
     exchange: Rc<Exchange>,
+    branches: Vec<Branch>,
     sessions: Rc<Sessions>,
+    subscriptions: Rc<Subscriptions>,
     access: Rc<Access>,
     /// Upgrades under way and tunnels.
     tasks: TaskTracker,
@@ -159,13 +112,16 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn new(options: &Options, parts: Parts) -> Self {
-        let Parts { gate, exchange, sessions, access, tasks, callers } = parts;
+        let Parts { gate, exchange, branches, sessions, subscriptions, access, tasks, callers } =
+            parts;
         Self {
             limits: Limits { bytes: options.body_bytes, window: options.request_idle },
             websocket_path: options.websocket_path.clone(),
             gate,
             exchange,
+            branches,
             sessions,
+            subscriptions,
             access,
             tasks,
             callers,
@@ -192,7 +148,7 @@ impl Gateway {
             }
             let answer = match step {
                 Ok(Step::Forward(request)) => self.exchange.forward(request).await,
-                Ok(Step::WebSocket(answer)) => answer.await,
+                Ok(Step::Special(answer)) => answer.await,
                 Ok(Step::Answer(answer)) => Ok(*answer),
                 Err(rejection) => Err(rejection),
             };
@@ -250,7 +206,7 @@ impl Gateway {
         if !body.is_end_stream() {
             peer.heads.ignore();
         }
-        self.gate.admit(client.ip).map_err(shut_out)?;
+        self.gate.admit(client.ip)?;
         if two_lengths {
             return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
         }
@@ -276,16 +232,28 @@ impl Gateway {
                 return Err(Rejection::BadRequest("an upgrade to WebSocket has no body"));
             }
             let (this, client) = (Rc::clone(self), client.clone());
-            return Ok(Step::WebSocket(Box::pin(async move {
+            return Ok(Step::Special(Box::pin(async move {
                 this.websocket(parts, upgrade, &client).await
             })));
         }
         self.fits(&parts)?;
         let body = RequestBody::incoming(body, self.limits, &peer.heads);
-        let mut request =
-            self.exchange.outgoing(Request::from_parts(parts, body), client, account)?;
+        let branch = match self.branches.is_empty() {
+            true => None,
+            false => Branch::of(&self.branches, &mut parts.uri),
+        };
+        let exchange = branch.map_or(&self.exchange, |branch| &branch.exchange);
+        let (mut request, may_subscribe) =
+            exchange.outgoing(Request::from_parts(parts, body), client, account)?;
         if *request.method() == Method::OPTIONS && !headers::spend_hop(request.headers_mut()) {
             return Ok(Step::Answer(Box::new(own_options())));
+        }
+        if let Some(branch) = branch {
+            return Ok(Step::Special(Box::pin(branch.clone().forward(request))));
+        }
+        if may_subscribe && let Some(asked) = self.subscriptions.asked(&request, client) {
+            let subscriptions = Rc::clone(&self.subscriptions);
+            return Ok(Step::Special(Box::pin(subscriptions.answer(request, asked))));
         }
         Ok(Step::Forward(Box::new(request)))
     }
@@ -320,19 +288,24 @@ impl Gateway {
 
     async fn websocket(
         self: &Rc<Self>,
-        parts: request::Parts,
+        mut parts: request::Parts,
         upgrade: OnUpgrade,
         client: &ClientAddress,
     ) -> Result<Response<ResponseBody>, Rejection> {
         if parts.uri.path() == self.websocket_path {
-            return self.session(parts, upgrade, client);
+            return self.session(parts, upgrade, client, None);
         }
+        if let Some(namespace) = self.namespace_at(parts.uri.path()) {
+            return self.session(parts, upgrade, client, Some(namespace));
+        }
+        let branch = Branch::of(&self.branches, &mut parts.uri);
+        let exchange = branch.map_or(&self.exchange, |branch| &branch.exchange);
         let request = Request::from_parts(parts, RequestBody::Empty);
-        match self.exchange.upgrade(request, client).await? {
+        match exchange.upgrade(request, client).await? {
             Upgrade::Refused(answer) => Ok(answer),
             Upgrade::Switched { answer, upstream } => {
                 // It may have been shut out while the upstream thought about it.
-                self.gate.admit(client.ip).map_err(shut_out)?;
+                self.gate.admit(client.ip)?;
                 self.callers.spawn(&self.tasks, client.ip, |listed| async move {
                     if let Err(error) = tunnel(upgrade, upstream).await {
                         tracing::debug!(%error, "tunnel ended");
@@ -344,11 +317,19 @@ impl Gateway {
         }
     }
 
+    /// The namespace whose sockets are opened at this path.
+    fn namespace_at(&self, path: &str) -> Option<String> {
+        let base = self.websocket_path.strip_suffix('/').unwrap_or(&self.websocket_path);
+        let name = path.strip_prefix(base)?;
+        self.sessions.has_namespace(name).then(|| name.to_owned())
+    }
+
     fn session(
         self: &Rc<Self>,
         parts: request::Parts,
         upgrade: OnUpgrade,
         client: &ClientAddress,
+        namespace: Option<String>,
     ) -> Result<Response<ResponseBody>, Rejection> {
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = host.unwrap_or_default().to_owned();
@@ -364,55 +345,12 @@ impl Gateway {
         self.tasks.spawn_local(async move {
             match bare(upgrade).await {
                 Ok((stream, read_ahead, slot)) => {
-                    let opening = Opening { dialect, headers, client, host, slot };
+                    let opening = Opening { dialect, headers, client, host, slot, namespace };
                     gateway.sessions.open(stream, read_ahead, opening);
                 }
                 Err(error) => tracing::debug!(%error, "a socket was not opened"),
             }
         });
         Ok(answer.map(|()| ResponseBody::Empty))
-    }
-}
-
-/// Refuses what a gateway must not forward.
-fn lawful(parts: &request::Parts) -> Result<(), Rejection> {
-    // RFC 9110 §9.3.6, §9.3.8: neither a tunnel to anywhere nor an echo of credentials.
-    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-        return Err(Rejection::MethodNotAllowed);
-    }
-    let path = parts.uri.path();
-    if path.starts_with('/') || (path == "*" && parts.method == Method::OPTIONS) {
-        return Ok(());
-    }
-    Err(Rejection::BadRequest("invalid target"))
-}
-
-/// What Pogo says of itself to an `OPTIONS` that may go no further.
-fn own_options() -> Response<ResponseBody> {
-    let mut answer = Response::new(ResponseBody::Empty);
-    *answer.status_mut() = StatusCode::NO_CONTENT;
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(rejection::ALLOWED));
-    answer
-}
-
-#[cfg(test)]
-mod tests {
-    use http::Version;
-
-    use super::*;
-
-    fn parts(method: Method, target: &str) -> request::Parts {
-        let request = Request::builder().method(method).uri(target).version(Version::HTTP_11);
-        request.body(()).unwrap().into_parts().0
-    }
-
-    #[test]
-    fn neither_tunnels_nor_echoes_nor_nameless_targets_are_forwarded() {
-        assert!(lawful(&parts(Method::GET, "/a//b/../c%2F?x")).is_ok());
-        assert!(lawful(&parts(Method::OPTIONS, "*")).is_ok());
-        assert!(lawful(&parts(Method::GET, "*")).is_err());
-        assert!(lawful(&parts(Method::GET, "example.com")).is_err());
-        assert!(lawful(&parts(Method::CONNECT, "example.com:443")).is_err());
-        assert!(lawful(&parts(Method::TRACE, "/")).is_err());
     }
 }

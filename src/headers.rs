@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName,
+    ACCEPT, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName,
     HeaderValue, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::PathAndQuery;
@@ -69,6 +69,8 @@ struct Found {
     keep_alive: bool,
     proxy_connection: bool,
     http2_settings: bool,
+    /// A field by which more than one answer can be asked for.
+    may_subscribe: bool,
 }
 
 fn look(headers: &HeaderMap) -> Found {
@@ -87,10 +89,12 @@ fn look(headers: &HeaderMap) -> Found {
             UPGRADE => found.upgrade = true,
             EXPECT => found.expect = true,
             FORWARDED => found.forwarded = true,
+            ACCEPT => found.may_subscribe |= names_event_stream(value),
             _ => match name.as_str() {
                 "keep-alive" => found.keep_alive = true,
                 "proxy-connection" => found.proxy_connection = true,
                 "http2-settings" => found.http2_settings = true,
+                "subscribe" | "accept-events" | "prefer" => found.may_subscribe = true,
                 "x-real-ip" => found.real_ip = true,
                 _ => (),
             },
@@ -99,19 +103,34 @@ fn look(headers: &HeaderMap) -> Found {
     found
 }
 
+/// What a client that wants a stream of events accepts (HTML, server-sent events).
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
+/// Whether a member of `Accept` is that media type, with whatever parameters.
+pub(crate) fn is_event_stream(member: &[u8]) -> bool {
+    let essence = member.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(EVENT_STREAM)
+}
+
+fn names_event_stream(accept: &HeaderValue) -> bool {
+    accept.len() >= EVENT_STREAM.len()
+        && accept.as_bytes().split(|byte| *byte == b',').any(is_event_stream)
+}
+
 fn is_number(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(u8::is_ascii_digit)
 }
 
 /// Checks a client's request and gives it the head that the upstream is to see, origin-form and
-/// HTTP/1.1. `has_body` is whether anything may follow the head.
+/// HTTP/1.1. `has_body` is whether anything may follow the head. Says whether the request has a
+/// field by which more than one answer can be asked for.
 pub fn to_upstream(
     parts: &mut request::Parts,
     has_body: bool,
     client: &ClientAddress,
     via: Option<&Via>,
     upstream: &HeaderValue,
-) -> Result<(), Rejection> {
+) -> Result<bool, Rejection> {
     if parts.version == Version::HTTP_2 && !parts.headers.keys().all(is_token) {
         return Err(Rejection::BadRequest("invalid name of a field"));
     }
@@ -131,7 +150,7 @@ pub fn to_upstream(
         headers.append(VIA, via.line(parts.version));
     }
     parts.version = Version::HTTP_11;
-    Ok(())
+    Ok(found.may_subscribe)
 }
 
 /// Gives an upstream's answer the head that the client is to see.

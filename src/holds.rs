@@ -125,9 +125,11 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    type Noted = Rc<RefCell<Vec<usize>>>;
+
     /// Holds whose number is noted when they are given up.
-    fn noting(count: usize) -> (Holds, Vec<Rc<Hold>>, Rc<RefCell<Vec<usize>>>) {
-        let (holds, noted) = (Holds::default(), Rc::<RefCell<Vec<usize>>>::default());
+    fn noting(count: usize) -> (Holds, Vec<Rc<Hold>>, Noted) {
+        let (holds, noted) = (Holds::default(), Noted::default());
         let list = (0..count).map(|number| {
             let noted = Rc::clone(&noted);
             holds.hold(move || noted.borrow_mut().push(number))

@@ -5,7 +5,8 @@
 //! To read the code, begin with the words ([`uri`], [`protocol`]) and the decisions that need
 //! neither sockets nor clocks ([`change`], [`audience`], [`view`]). Then follow a write: [`gateway`],
 //! [`exchange`], [`upstream`], [`hub`]; and a bind: [`session`], [`hub`]. [`server`] starts it all;
-//! a program that embeds Pogo needs nothing else.
+//! a program
+//! that embeds Pogo needs nothing else, or [`embed`] if it has handlers of its own.
 //!
 //! ```no_run
 //! use pogo::server::{Options, Server};
@@ -31,15 +32,18 @@ pub mod config;
 pub mod connections;
 pub mod deny_file;
 pub mod downstream;
+pub mod embed;
 pub mod exchange;
 pub mod gate;
 pub mod gateway;
 pub mod groups;
+pub mod handlers;
 pub mod head;
 pub mod headers;
 pub mod holds;
 pub mod hub;
 pub mod metrics;
+pub mod namespace;
 pub mod protocol;
 pub mod proxy_protocol;
 pub mod rejection;
@@ -48,6 +52,7 @@ pub mod server;
 pub mod session;
 pub mod spelling;
 pub mod streams;
+pub mod subscription;
 pub mod tls;
 pub mod trace;
 pub mod transport;
@@ -57,3 +62,6 @@ pub mod uri;
 pub mod view;
 pub mod watched;
 mod worker;
+
+pub use self::embed::{Handle, Pogo};
+pub use self::handlers::{Event, HandlerError};

@@ -74,6 +74,7 @@ labels! {
         UpstreamBroken = "upstream_broken",
         UpstreamTimeout = "upstream_timeout",
         Busy = "busy",
+        Subscriptions = "subscriptions",
         Internal = "internal",
         ClientGone = "client_gone",
         Connections = "connections",
@@ -105,6 +106,16 @@ labels! {
     }
 }
 
+labels! {
+    /// How a view is followed over plain HTTP.
+    Way {
+        Sse = "sse",
+        Braid = "braid",
+        Prep = "prep",
+        LongPoll = "long_poll",
+    }
+}
+
 /// Codes that sockets are closed with; the last place is for those that nobody closed in order.
 const CLOSES: [u16; 13] =
     [1000, 1001, 1002, 1003, 1007, 1008, 1009, 4400, 4401, 4403, 4408, 4429, 4503];
@@ -122,6 +133,9 @@ pub struct Worker {
     pub upstream_idle: Counter,
     pub upstream_busy: Counter,
     pub sessions: Counter,
+    /// Those that are open, and all that were opened, by [`Way`].
+    subscriptions: [Counter; Way::ALL.len()],
+    subscribed: [Counter; Way::ALL.len()],
     pub bindings: Counter,
     /// Messages that clients sent over sockets.
     pub messages: Counter,
@@ -145,6 +159,8 @@ impl Worker {
             upstream_idle: Counter::default(),
             upstream_busy: Counter::default(),
             sessions: Counter::default(),
+            subscriptions: Default::default(),
+            subscribed: Default::default(),
             bindings: Counter::default(),
             messages: Counter::default(),
             states: Counter::default(),
@@ -164,6 +180,15 @@ impl Worker {
 
     pub fn refetched(&self, outcome: Refetch) {
         self.refetches[outcome as usize].add(1);
+    }
+
+    pub fn subscribed(&self, way: Way) {
+        self.subscriptions[way as usize].add(1);
+        self.subscribed[way as usize].add(1);
+    }
+
+    pub fn unsubscribed(&self, way: Way) {
+        self.subscriptions[way as usize].subtract(1);
     }
 
     /// A socket ended; without a code, when no close frame was sent or came.
@@ -192,6 +217,7 @@ impl From<&Rejection> for Unserved {
             Rejection::UpstreamBroken(_) => Self::UpstreamBroken,
             Rejection::UpstreamTimeout(_) => Self::UpstreamTimeout,
             Rejection::Busy => Self::Busy,
+            Rejection::Crowded => Self::Subscriptions,
             Rejection::Internal => Self::Internal,
             Rejection::ClientGone => Self::ClientGone,
         }
@@ -256,6 +282,12 @@ impl Node {
     /// The counters of worker `number`. Only its own thread may count with them.
     pub fn worker(&self, number: usize) -> &Worker {
         &self.workers[number.min(self.workers.len() - 1)]
+    }
+
+    /// Views that are followed over plain HTTP, on all workers.
+    pub fn subscriptions(&self) -> u64 {
+        let open = self.workers.iter().flat_map(|worker| &worker.subscriptions);
+        open.map(Counter::get).sum()
     }
 
     /// The counters of the one thread that is no worker.
@@ -338,9 +370,19 @@ impl Node {
             out.sample(&[("code", &code.to_string())], count);
         }
         out.sample(&[("code", "none")], self.sum(|worker| &worker.closes[CLOSES.len()]));
+        out.gauge("pogo_subscriptions", "Views that are followed over plain HTTP.");
+        for way in Way::ALL {
+            let count = self.sum(|worker| &worker.subscriptions[*way as usize]);
+            out.sample(&[("way", way.name())], count);
+        }
+        out.counter("pogo_subscriptions_opened", "Views that were begun to be followed so.");
+        for way in Way::ALL {
+            let count = self.sum(|worker| &worker.subscribed[*way as usize]);
+            out.sample(&[("way", way.name())], count);
+        }
         out.counter("pogo_messages", "Messages of clients over sockets.");
         out.sample(&[], self.sum(|worker| &worker.messages));
-        out.counter("pogo_deliveries", "Events given to sockets.");
+        out.counter("pogo_deliveries", "Events given to sockets and subscriptions.");
         out.sample(&[("kind", "state")], self.sum(|worker| &worker.states));
         out.sample(&[("kind", "channel")], self.sum(|worker| &worker.channel_events));
         out.counter("pogo_channel_events_lost", "Channel events dropped for slow sockets.");
@@ -348,7 +390,7 @@ impl Node {
     }
 
     fn expose_views(&self, out: &mut Exposition) {
-        out.gauge("pogo_bindings", "Bindings of sockets to URIs.");
+        out.gauge("pogo_bindings", "Bindings of sockets and subscriptions to URIs.");
         out.sample(&[], self.sum(|worker| &worker.bindings));
         out.counter("pogo_changes", "Writes, and changes announced by operators.");
         out.sample(&[], self.sum(|worker| &worker.changes));

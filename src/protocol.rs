@@ -15,6 +15,7 @@ pub use self::format::{Encoded, Format};
 use self::keys::Key;
 #[cfg(test)]
 pub(crate) use self::msgpack::tests::values as any_value;
+use crate::namespace;
 
 /// What a client sent, read but not yet judged.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub struct Message {
 }
 
 /// What Pogo sends: an answer (with `status`) or an event. Absent fields are not written.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Outgoing<'a> {
     pub id: Option<&'a RawValue>,
     pub event: Option<&'a str>,
@@ -50,7 +51,10 @@ pub struct Outgoing<'a> {
     pub uri: Option<&'a str>,
     /// The member of `uri` that the event is about.
     pub item: Option<&'a str>,
+    /// As Pogo calls it: a name that is of a namespace is written as the two that it is made of.
     pub channel: Option<&'a str>,
+    /// Not of an answer, and not `/`.
+    pub namespace: Option<&'a str>,
     pub data: Option<&'a RawValue>,
     /// What is written for `data` in MsgPack, where it contains binary.
     pub packed: Option<&'a [u8]>,
@@ -77,7 +81,14 @@ enum Field<'a> {
 type Fields<'a, const N: usize> = [Option<(Key, Field<'a>)>; N];
 
 impl Outgoing<'_> {
-    fn fields(&self) -> Fields<'_, 14> {
+    fn fields(&self) -> Fields<'_, 15> {
+        let (namespace, channel) = match self.channel {
+            Some(channel) => {
+                let (namespace, channel) = namespace::of_channel(channel);
+                (namespace.or(self.namespace), Some(channel))
+            }
+            None => (self.namespace, None),
+        };
         let text = |key, text: Option<_>| text.map(|text| (key, Field::Text(text)));
         [
             self.id.map(|id| (Key::Id, Field::Raw(id, None))),
@@ -85,7 +96,8 @@ impl Outgoing<'_> {
             text(Key::Status, self.status.map(Status::name)),
             text(Key::Uri, self.uri),
             text(Key::Item, self.item),
-            text(Key::Channel, self.channel),
+            text(Key::Channel, channel),
+            text(Key::Namespace, namespace),
             self.data.map(|data| (Key::Data, Field::Raw(data, self.packed))),
             self.patch.map(|patch| (Key::Patch, Field::Raw(patch, None))),
             text(Key::From, self.from),
@@ -124,7 +136,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Forbidden => "forbidden",
             Self::Expired => "expired",

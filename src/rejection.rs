@@ -43,6 +43,8 @@ pub enum Rejection {
     UpstreamTimeout(&'static str),
     /// Every connection to the upstream is taken.
     Busy,
+    /// As many subscriptions are open as there may be.
+    Crowded,
     /// The gateway itself failed.
     Internal,
     /// The client went away: nobody reads this.
@@ -65,7 +67,7 @@ impl Rejection {
             Self::UnknownTransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::UpstreamUnreachable(_) | Self::UpstreamBroken(_) => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Crowded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -87,7 +89,7 @@ impl Rejection {
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::UpstreamUnreachable(_) | Self::UpstreamBroken(_) => ErrorCode::UpstreamError,
             Self::UpstreamTimeout(_) => ErrorCode::UpstreamTimeout,
-            Self::Busy | Self::Internal => ErrorCode::Unavailable,
+            Self::Busy | Self::Crowded | Self::Internal => ErrorCode::Unavailable,
         }
     }
 
@@ -110,6 +112,7 @@ impl Rejection {
             Self::UpstreamBroken(_) => "the upstream's answer could not be understood",
             Self::UpstreamTimeout(_) => "the upstream did not answer in time",
             Self::Busy => "too many requests are waiting for the upstream",
+            Self::Crowded => "too many subscriptions are open",
             Self::Internal => "something went wrong here",
             Self::ClientGone => "the client went away",
         }
@@ -129,7 +132,7 @@ impl Rejection {
         match self {
             Self::RateLimited { retry_after } => Some(*retry_after),
             Self::Banned { left } => Some(*left),
-            Self::Busy => Some(Duration::from_secs(1)),
+            Self::Busy | Self::Crowded => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

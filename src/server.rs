@@ -1,5 +1,6 @@
 //! The workers: started together, drained together.
 
+mod announce;
 mod files;
 mod reload;
 
@@ -16,6 +17,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use self::announce::Unannounced;
 #[cfg(test)]
 pub(crate) use self::reload::keep_what_cannot_change;
 pub use self::reload::{Refused, Reloaded, Reloader};
@@ -25,10 +27,10 @@ use crate::gate::auth;
 use crate::gate::{self, Gate};
 use crate::hub::mail::Mailbox;
 use crate::route::Rule;
-use crate::session::orders;
+use crate::session::{namespaces, orders};
 use crate::worker::settings::Progress;
 use crate::worker::{self, Shared};
-use crate::{admin, channel, gateway, hub, metrics, session, tls, upstream};
+use crate::{admin, channel, gateway, hub, metrics, session, subscription, tls, upstream};
 
 /// Connections that the kernel keeps for a worker that is busy.
 const BACKLOG: i32 = 1024;
@@ -53,9 +55,11 @@ pub struct Options {
     pub gate: gate::Options,
     pub auth: auth::Options,
     pub session: session::Options,
+    pub subscription: subscription::Options,
     pub hub: hub::Options,
     pub routes: Vec<Rule>,
     pub channels: Vec<channel::Rule>,
+    pub namespaces: Vec<namespaces::Options>,
     /// For operators; none listens for none.
     pub admin: Option<admin::Options>,
 }
@@ -74,9 +78,11 @@ impl Default for Options {
             gate: gate::Options::default(),
             auth: auth::Options::default(),
             session: session::Options::default(),
+            subscription: subscription::Options::default(),
             hub: hub::Options::default(),
             routes: Vec::new(),
             channels: vec![channel::Rule::open()],
+            namespaces: Vec::new(),
             admin: None,
         }
     }

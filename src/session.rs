@@ -12,11 +12,13 @@ mod ending;
 #[doc(hidden)] // Public for the fuzzers alone.
 pub mod frames;
 mod gate;
+mod handled;
 pub mod handshake;
 #[doc(hidden)] // Public for the fuzzers alone.
 pub mod inflate;
 mod items;
 mod lifetime;
+pub mod namespaces;
 mod options;
 pub mod orders;
 mod outbox;
@@ -25,7 +27,7 @@ mod registry;
 mod requests;
 mod review;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -37,10 +39,9 @@ use tokio::time::Instant;
 
 use self::calls::Calls;
 use self::frames::{Frames, Received};
+use self::namespaces::{Extra, Outlet};
 pub use self::options::Options;
-use self::outbox::Outbox;
 pub use self::registry::{Services, Sessions};
-pub(crate) use self::requests::is_reserved;
 use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
@@ -58,6 +59,8 @@ pub struct Opening {
     pub host: String,
     /// The connection's place among all; held as long as the socket is open.
     pub slot: Slot,
+    /// The namespace whose path it was opened at; none is `/`.
+    pub namespace: Option<String>,
 }
 
 pub(crate) struct Session {
@@ -68,7 +71,8 @@ pub(crate) struct Session {
     client: ClientAddress,
     host: String,
     frames: RefCell<Frames>,
-    outbox: Outbox,
+    outbox: Outlet,
+    extra: OnceCell<Box<Extra>>,
     viewer: RefCell<Rc<Viewer>>,
     /// The credential was checked and found good.
     authenticated: Cell<bool>,
@@ -255,6 +259,9 @@ impl Session {
 
     /// Starts to close: nothing but the close frame follows.
     pub(crate) fn close(&self, close: &Close) {
+        if let Outlet::Of(socket) = &self.outbox {
+            return socket.close(close);
+        }
         if self.closing.get().is_some() {
             return;
         }
@@ -280,13 +287,15 @@ impl Session {
     }
 
     fn leave_if_done(&self) {
-        if let Some(retry_after) = self.leaving.get().filter(|_| self.calls.is_done()) {
-            self.close(&Close::GoingAway { retry_after: Some(retry_after) });
+        let socket = self.socket();
+        if let Some(retry_after) = socket.leaving.get().filter(|_| socket.calls.is_done()) {
+            socket.close(&Close::GoingAway { retry_after: Some(retry_after) });
         }
     }
 
     /// Leaves every view and channel.
     fn release(&self) {
+        self.release_parts();
         for binding in self.bindings.take() {
             self.sessions.hub.leave(&binding);
         }
@@ -298,11 +307,11 @@ impl Session {
 
     fn send(&self, message: &Outgoing<'_>) {
         let dialect = self.outbox.dialect;
-        self.push(dialect.pack(codec::encode(message, dialect.format())));
+        self.push(dialect.pack(self.encode(message, dialect.format())));
     }
 
     fn push(&self, frame: Bytes) {
-        if self.closing.get().is_none() {
+        if self.socket().closing.get().is_none() {
             self.outbox.push(frame);
             self.owe_flush();
         }
@@ -312,9 +321,9 @@ impl Session {
     fn owe_flush(&self) {
         if !self.outbox.blocked.get()
             && !self.outbox.owed.replace(true)
-            && let Some(me) = self.me.upgrade()
+            && let Some(me) = self.socket().me.upgrade()
         {
-            self.sessions.owe(me);
+            Rc::clone(&me.sessions).owe(me);
         }
     }
 
@@ -354,7 +363,7 @@ impl Session {
         };
         let lifetime = options.max_lifetime.map(|life| self.born + life);
         let grace = self.must_authenticate().then_some(self.born + AUTH_GRACE);
-        let ends = [lifetime, grace, self.expires.get(), self.first_end()];
+        let ends = [lifetime, grace, self.expires.get(), self.first_end_of_all()];
         ends.into_iter().flatten().fold(silence, Instant::min)
     }
 
@@ -375,6 +384,7 @@ impl Session {
             self.expire();
         }
         self.end_what_is_over(now);
+        self.parts().iter().for_each(|part| part.end_what_is_over(now));
         let is_judged = self.paused.get() || self.judging.get() > 0;
         if self.must_authenticate() && self.born + AUTH_GRACE <= now && !is_judged {
             return self.close(&Close::Unauthorized("authenticate first"));

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 pub use self::members::Collection;
 pub use self::pace::Pace;
-pub use self::state::{Answer, Content, Data, End, State, Verdict};
+pub use self::state::{Answer, Content, Data, End, State, Text, Texts, Verdict};
 use self::unseen::Unseen;
 use crate::protocol::Problem;
 

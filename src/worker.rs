@@ -1,8 +1,10 @@
 //! One core: runtime, listener, connections, upstream pool, sockets.
 
+pub(crate) mod apart;
 mod conversation;
 mod ended;
 pub(crate) mod settings;
+mod spaces;
 mod speech;
 
 use std::cell::{Cell, RefCell};
@@ -20,6 +22,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::apart::Branch;
 use self::settings::{Progress, Settings};
 use self::speech::{Local, Present};
 use crate::access::Access;
@@ -31,6 +34,7 @@ use crate::hub::{self, Hub};
 use crate::metrics::{self, Unserved};
 use crate::session::Sessions;
 use crate::session::orders::Order;
+use crate::subscription::Subscriptions;
 use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
@@ -80,8 +84,12 @@ pub(crate) async fn run(
         tokio::task::spawn_local(Rc::clone(&worker.sessions).run()),
         tokio::task::spawn_local(Rc::clone(&worker.sessions).obey(orders)),
         tokio::task::spawn_local({
-            let sessions = Rc::clone(&worker.sessions);
-            Rc::clone(&worker.hub).run(move |news| sessions.tell(news))
+            let (sessions, subscriptions) =
+                (Rc::clone(&worker.sessions), Rc::clone(&worker.subscriptions));
+            Rc::clone(&worker.hub).run(move |news| {
+                subscriptions.tell(&news);
+                sessions.tell(news);
+            })
         }),
     ];
     tokio::select! {
@@ -92,6 +100,7 @@ pub(crate) async fn run(
         }
     }
     worker.tasks.close();
+    worker.subscriptions.drain();
     let finished = async {
         tokio::join!(worker.tasks.wait(), worker.sessions.drain());
     };
@@ -126,10 +135,15 @@ async fn tick(number: usize, worker: Rc<Worker>) {
         if count % SWEEP_TICKS == 0 {
             front.upstream.sweep();
             front.upstream.count(front.access.metrics());
+            for branch in &front.branches {
+                branch.upstream.sweep();
+                branch.upstream.count(front.access.metrics());
+            }
         }
         if number == 0 && count % GATE_TICKS == 0 {
             front.settings.gate.sweep();
             front.settings.routes.sweep();
+            front.settings.spaces.sweep();
         }
     }
 }
@@ -140,14 +154,20 @@ struct Front {
     http1: http1::Builder,
     http2: http2::Builder<Local>,
     upstream: Rc<Upstream>,
+    branches: Vec<Rc<Branch>>,
     access: Rc<Access>,
 }
 
 impl Front {
-    fn new(settings: Arc<Settings>, upstream: Rc<Upstream>, access: Rc<Access>) -> Self {
+    fn new(
+        settings: Arc<Settings>,
+        upstream: Rc<Upstream>,
+        branches: Vec<Rc<Branch>>,
+        access: Rc<Access>,
+    ) -> Self {
         let options = &settings.options.gateway;
         let (http1, http2) = (speech::http1(options), speech::http2(options));
-        Self { settings, http1, http2, upstream, access }
+        Self { settings, http1, http2, upstream, branches, access }
     }
 }
 
@@ -163,6 +183,7 @@ struct Worker {
     gateway: Present,
     hub: Rc<Hub>,
     sessions: Rc<Sessions>,
+    subscriptions: Rc<Subscriptions>,
     /// Connections, tunnels, and writes that outlive their client.
     tasks: TaskTracker,
     /// Whose connections and tunnels those are.
@@ -177,14 +198,21 @@ impl Worker {
         let hub = Hub::new(number, mail, views, shared.hubs.clone());
         let exchange = settings.exchange(&upstream, &hub, &tasks);
         let services = settings.services(&exchange);
-        let sessions = Sessions::new(number, Rc::clone(&hub), tasks.clone(), services);
+        let sessions = Sessions::new(number, Rc::clone(&hub), tasks.clone(), services.clone());
+        let branches = settings.branches(&[], number, &sessions, &tasks);
+        sessions.adopt(settings.with_namespaces(services, &sessions, &branches));
+        let metrics = Arc::clone(&shared.metrics);
+        let following = settings.subscriptions(&exchange);
+        let subscriptions = Subscriptions::new(number, Rc::clone(&hub), metrics, following);
         let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
         let counts = settings.options.admin.is_some();
         let access = Access::new(Arc::clone(&shared.metrics), number, routes, counts);
         let parts = gateway::Parts {
             gate: Arc::clone(&settings.gate),
             exchange,
+            branches: branches_for(&branches),
             sessions: Rc::clone(&sessions),
+            subscriptions: Rc::clone(&subscriptions),
             access: Rc::clone(&access),
             tasks: tasks.clone(),
             callers: callers.clone(),
@@ -195,10 +223,11 @@ impl Worker {
             shared,
             drain: CancellationToken::new(),
             draining: Cell::new(false),
-            front: RefCell::new(Rc::new(Front::new(settings, upstream, access))),
+            front: RefCell::new(Rc::new(Front::new(settings, upstream, branches, access))),
             gateway: Rc::new(RefCell::new(gateway)),
             hub,
             sessions,
+            subscriptions,
             tasks,
             callers,
         })
@@ -226,13 +255,18 @@ impl Worker {
         // The hub before all that asks it.
         self.hub.adopt(settings.views(&upstream));
         let exchange = settings.exchange(&upstream, &self.hub, &self.tasks);
+        let branches = self.branches_of(&settings, &before.branches);
         let services = settings.services(&exchange);
+        let services = settings.with_namespaces(services, &self.sessions, &branches);
+        let following = settings.subscriptions(&exchange);
         let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
         let access = before.access.succeed(routes);
         let parts = gateway::Parts {
             gate: Arc::clone(&settings.gate),
             exchange,
+            branches: branches_for(&branches),
             sessions: Rc::clone(&self.sessions),
+            subscriptions: Rc::clone(&self.subscriptions),
             access: Rc::clone(&access),
             tasks: self.tasks.clone(),
             callers: self.callers.clone(),
@@ -242,10 +276,16 @@ impl Worker {
             before.upstream.count(before.access.metrics());
             before.upstream.retire();
         }
-        self.front.replace(Rc::new(Front::new(settings, upstream, access)));
+        before.branches.iter().for_each(|branch| branch.give_way(&branches));
+        self.front.replace(Rc::new(Front::new(settings, upstream, branches, access)));
         self.sessions.adopt(services);
+        self.subscriptions.adopt(following);
         self.end_the_shut_out();
         self.report();
+    }
+
+    fn branches_of(&self, settings: &Settings, before: &[Rc<Branch>]) -> Vec<Rc<Branch>> {
+        settings.branches(before, self.number, &self.sessions, &self.tasks)
     }
 
     /// Says which settings this worker goes by; the last one that does so has the views begin again.
@@ -316,10 +356,29 @@ impl Worker {
         let connections =
             self.callers.end(|address| gate.trusts(address) || gate.admit(address).is_ok());
         let sockets = self.sessions.end_the_shut_out();
-        if connections + sockets > 0 {
-            tracing::info!(connections, sockets, "ended what denied or banned addresses had open");
+        let subscriptions = self.subscriptions.end_the_shut_out();
+        if connections + sockets + subscriptions > 0 {
+            tracing::info!(
+                connections,
+                sockets,
+                subscriptions,
+                "ended what denied or banned addresses had open"
+            );
         }
     }
+}
+
+/// Where the gateway sends what is below the path of a namespace: of two that fit, to the longer.
+fn branches_for(branches: &[Rc<Branch>]) -> Vec<gateway::Branch> {
+    let mut all: Vec<_> = branches
+        .iter()
+        .map(|branch| gateway::Branch {
+            name: branch.name.clone(),
+            exchange: Rc::clone(&branch.exchange),
+        })
+        .collect();
+    all.sort_by_key(|branch| std::cmp::Reverse(branch.name.as_str().len()));
+    all
 }
 
 /// The others mean that accepting as such does not work, and would fail again at once.

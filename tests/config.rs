@@ -123,11 +123,38 @@ fn an_unknown_key_is_told_with_the_nearest_known_one() {
 fn an_option_of_a_later_release_is_an_unknown_key() {
     for (lines, start) in [
         ("[cache]\n", "pogo.toml:2: unknown key \"cache\""),
-        ("[[namespace]]\nname = \"/a\"", "pogo.toml:2: unknown key \"namespace\""),
+        ("[cluster]\n", "pogo.toml:2: unknown key \"cluster\""),
         ("[gate.rate]\nlogins = \"1/s\"", "pogo.toml:3: unknown key \"logins\" in [gate.rate]"),
     ] {
         let ended = Place::with(&format!("{UPSTREAM}{lines}")).run(&["check"]);
         assert!(ended.err.starts_with(start), "{}", ended.err);
+        assert_eq!(ended.code, Some(64));
+    }
+}
+
+#[test]
+fn a_namespace_that_cannot_be_what_it_says_is_refused() {
+    for (lines, start) in [
+        ("name = \"a\"", "3: namespace.name: found \"a\", expected a path"),
+        ("name = \"/a\"\n[[namespace]]\nname = \"/a\"", "5: namespace.name: \"/a\" is there"),
+        ("name = \"/\"\nupstream = \"http://b\"", "4: namespace.upstream: \"/\" goes by"),
+        ("name = \"/a\"\nupstream = \"http://127.0.0.1:8080\"", "4: namespace.upstream: the up"),
+        ("name = \"/a\"\n[[namespace.route]]\npath = \"/b\"", "4: namespace.route: a namespace"),
+        (
+            "name = \"/a\"\n[[namespace.handler]]\nevent = \"bind\"\nforward = \"/b\"",
+            "5: namespace.handler.event: found \"bind\", expected",
+        ),
+        (
+            "name = \"/a\"\n[[namespace.handler]]\nevent = \"b\"\nforward = \"b\"",
+            "6: namespace.handler.forward: found \"b\", expected a path",
+        ),
+        (
+            "name = \"/a\"\n[[namespace.handler]]\nevent = \"b\"\nforward = \"/b\"\ncredentials = true",
+            "7: namespace.handler.credentials: the API",
+        ),
+    ] {
+        let ended = Place::with(&format!("{UPSTREAM}[[namespace]]\n{lines}")).run(&["check"]);
+        assert!(ended.err.starts_with(&format!("pogo.toml:{start}")), "{}", ended.err);
         assert_eq!(ended.code, Some(64));
     }
 }
@@ -320,6 +347,11 @@ fn contradictions_are_told_with_both_sides() {
             "3: websocket.allowed_origins: \"*\" allows every origin, so the others in the list \
              contradict it",
         ),
+        (
+            "[subscriptions]\nheartbeat = \"0s\"",
+            "3: subscriptions.heartbeat: found 0s, expected a duration longer than zero",
+        ),
+        ("[subscriptions]\nlimit = 0", "3: subscriptions.limit: found 0, expected 1 or more"),
         (
             "[websocket]\npong_timeout = \"0s\"",
             "3: websocket.pong_timeout: found 0s, expected a duration longer than zero",

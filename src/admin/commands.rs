@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use super::Desk;
 use super::answer::{Answer, Refusal};
 use crate::change;
+use crate::handlers::is_reserved;
 use crate::hub::mail::Published;
-use crate::session::is_reserved;
 
 /// URIs and groups in one announcement.
 const MOST_CHANGES: usize = 1000;

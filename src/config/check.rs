@@ -2,15 +2,18 @@
 //! server which cannot work. Each refusal names the key and says why.
 
 mod items;
+mod pattern;
 
 use crate::units::{Interval, Size};
 
+use self::pattern::parameters;
 use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::gate::{ClientHeader, Gate};
-use super::sections::{Auth, Config, Jwt, Push, Route, Visibility, Who};
+use super::sections::{Auth, Channel, Config, Jwt, Push, Route, Visibility, Who};
+use super::subscriptions::Subscriptions;
 use super::tls;
-use super::words::Origin;
+use super::words::{Origin, UpstreamUrl};
 
 /// The first contradiction in `config`, told by the place it has in `document`.
 pub(super) fn check(config: &Config, document: &Document) -> Result<(), Fault> {
@@ -19,30 +22,41 @@ pub(super) fn check(config: &Config, document: &Document) -> Result<(), Fault> {
     check.timeouts(config)?;
     check.limits(config)?;
     check.websocket(config)?;
+    check.subscriptions(&config.subscriptions)?;
     check.auth(&config.auth)?;
     check.views(config)?;
     check.gate(&config.gate)?;
     check.admin(config)?;
     tls::check(config, document)?;
-    check.routes(config)?;
-    check.channels(config)
+    check.routes("route", &config.routes, config)?;
+    check.channel_rules("channel", &config.channels, &config.auth)?;
+    check.namespaces(config)
 }
 
-struct Check<'a> {
-    document: &'a Document,
+pub(super) struct Check<'a> {
+    pub(super) document: &'a Document,
 }
 
 impl Check<'_> {
-    fn refuse(&self, path: &str, reason: impl Into<String>) -> Result<(), Fault> {
+    pub(super) fn refuse(&self, path: &str, reason: impl Into<String>) -> Result<(), Fault> {
         Err(self.document.fault(path, Kind::Refused(reason.into())))
     }
 
     fn upstream(&self, config: &Config) -> Result<(), Fault> {
         let Some(upstream) = &config.upstream else { return Err(self.document.no_upstream()) };
+        self.not_itself("upstream", upstream, config)
+    }
+
+    pub(super) fn not_itself(
+        &self,
+        key: &str,
+        upstream: &UpstreamUrl,
+        config: &Config,
+    ) -> Result<(), Fault> {
         let address = upstream.origin.host().trim_matches(['[', ']']).parse();
         let port = upstream.origin.port_u16().unwrap_or(if upstream.https { 443 } else { 80 });
         if address == Ok(config.listen.0.ip()) && port == config.listen.0.port() {
-            return self.refuse("upstream", "the upstream is Pogo itself: it equals listen");
+            return self.refuse(key, "the upstream is Pogo itself: it equals listen");
         }
         Ok(())
     }
@@ -119,6 +133,16 @@ impl Check<'_> {
         self.lasting("websocket.pong_timeout", websocket.pong_timeout)?;
         match websocket.max_lifetime {
             Some(lifetime) => self.lasting("websocket.max_lifetime", lifetime),
+            None => Ok(()),
+        }
+    }
+
+    fn subscriptions(&self, subscriptions: &Subscriptions) -> Result<(), Fault> {
+        self.positive("subscriptions.limit", subscriptions.limit)?;
+        self.lasting("subscriptions.heartbeat", subscriptions.heartbeat)?;
+        self.lasting("subscriptions.longest_wait", subscriptions.longest_wait)?;
+        match subscriptions.max_lifetime {
+            Some(lifetime) => self.lasting("subscriptions.max_lifetime", lifetime),
             None => Ok(()),
         }
     }
@@ -223,11 +247,16 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn routes(&self, config: &Config) -> Result<(), Fault> {
-        let routes = &config.routes[..];
+    /// Those at `section`: `route`, or that of a namespace.
+    pub(super) fn routes(
+        &self,
+        section: &str,
+        routes: &[Route],
+        config: &Config,
+    ) -> Result<(), Fault> {
         let mut table = matchit::Router::new();
         for (at, route) in routes.iter().enumerate() {
-            let key = format!("route.{at}.path");
+            let key = format!("{section}.{at}.path");
             let path = &route.path;
             if !path.starts_with('/') || path.contains(['?', '#']) {
                 let found = format!("{path:?}");
@@ -235,19 +264,20 @@ impl Check<'_> {
                 return Err(self.document.fault(&key, Kind::Value { found, expected }));
             }
             if let Err(error) = table.insert(path.as_str(), at) {
-                return self.refuse(&key, self.bad_pattern(routes, path, &error));
+                return self.refuse(&key, self.bad_pattern(section, routes, path, &error));
             }
-            self.route(at, route)?;
-            self.poll(at, route, config)?;
+            let section = format!("{section}.{at}");
+            self.route(&section, route)?;
+            self.poll(&section, route, config)?;
         }
         Ok(())
     }
 
     /// Each poll of each view is a request to the API: one that is too short is taken for a slip.
-    fn poll(&self, at: usize, route: &Route, config: &Config) -> Result<(), Fault> {
+    fn poll(&self, section: &str, route: &Route, config: &Config) -> Result<(), Fault> {
         const SHORTEST: Interval = Interval::millis(100);
         let Some(poll) = route.poll else { return Ok(()) };
-        let key = format!("route.{at}.poll");
+        let key = format!("{section}.poll");
         if poll.0 < SHORTEST.0 {
             let expected = format!("a duration of {SHORTEST} or more");
             let kind = Kind::Value { found: poll.to_string(), expected };
@@ -264,20 +294,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn bad_pattern(&self, routes: &[Route], path: &str, error: &matchit::InsertError) -> String {
-        let matchit::InsertError::Conflict { with } = error else {
-            return format!("{path:?} is not a path pattern: {error}");
-        };
-        let line = routes
-            .iter()
-            .position(|route| route.path == *with)
-            .and_then(|at| self.document.line(&format!("route.{at}.path")));
-        let place = line.map(|line| format!(" (line {line})")).unwrap_or_default();
-        format!("{path:?} and {with:?}{place} match the same paths; expected one rule for each")
-    }
-
-    fn route(&self, at: usize, route: &Route) -> Result<(), Fault> {
-        let key = |name: &str| format!("route.{at}.{name}");
+    fn route(&self, section: &str, route: &Route) -> Result<(), Fault> {
+        let key = |name: &str| format!("{section}.{name}");
         if route.push == Push::Response && route.visibility != Visibility::Public {
             return self.refuse(
                 &key("push"),
@@ -304,13 +322,13 @@ impl Check<'_> {
                     return self.refuse(&key, reason);
                 }
                 let known = |name: &&str| !parameters.contains(name);
-                if let Some(unknown) = self::parameters(template).into_iter().find(known) {
+                if let Some(unknown) = pattern::parameters(template).into_iter().find(known) {
                     let path = &route.path;
                     return self.refuse(&key, format!("{path:?} has no parameter {{{unknown}}}"));
                 }
             }
         }
-        self.pointers(at, route)?;
+        self.pointers(section, route)?;
         const MOST_SETTLES: usize = 8;
         if route.settle.len() > MOST_SETTLES {
             return self.refuse(&key("settle"), format!("at most {MOST_SETTLES} delays"));
@@ -324,9 +342,15 @@ impl Check<'_> {
         }
     }
 
-    fn channels(&self, config: &Config) -> Result<(), Fault> {
-        for (at, channel) in config.channels.iter().enumerate() {
-            let key = format!("channel.{at}.pattern");
+    /// Those at `section`: `channel`, or that of a namespace.
+    pub(super) fn channel_rules(
+        &self,
+        section: &str,
+        channels: &[Channel],
+        auth: &Auth,
+    ) -> Result<(), Fault> {
+        for (at, channel) in channels.iter().enumerate() {
+            let key = format!("{section}.{at}.pattern");
             let pattern = &channel.pattern;
             let name = pattern.strip_suffix('*').unwrap_or(pattern);
             if pattern.is_empty() || name.contains('*') {
@@ -335,13 +359,13 @@ impl Check<'_> {
                 let kind = Kind::Value { found, expected: expected.into() };
                 return Err(self.document.fault(&key, kind));
             }
-            if config.channels.iter().take(at).any(|earlier| earlier.pattern == *pattern) {
+            if channels.iter().take(at).any(|earlier| earlier.pattern == *pattern) {
                 return self.refuse(&key, format!("{pattern:?} has a rule already"));
             }
             for (key, who) in [("subscribe", channel.subscribe), ("publish", channel.publish)] {
-                if who == Who::Authenticated && !checks_tokens(&config.auth) {
+                if who == Who::Authenticated && !checks_tokens(auth) {
                     return self.refuse(
-                        &format!("channel.{at}.{key}"),
+                        &format!("{section}.{at}.{key}"),
                         "nothing checks tokens, so any would do; set auth.verify or [auth.jwt]",
                     );
                 }
@@ -370,22 +394,4 @@ impl Check<'_> {
 
 fn checks_tokens(auth: &Auth) -> bool {
     auth.verify.is_some() || auth.jwt.is_some()
-}
-
-/// Names in braces: `/users/{id}/files/{*rest}` has `id` and `rest`. Doubled braces are literal.
-fn parameters(pattern: &str) -> Vec<&str> {
-    let mut names = Vec::new();
-    let mut rest = pattern;
-    while let Some(open) = rest.find('{') {
-        let inside = &rest[open + 1..];
-        if let Some(literal) = inside.strip_prefix('{') {
-            rest = literal;
-            continue;
-        }
-        let Some(close) = inside.find('}') else { break };
-        let name = &inside[..close];
-        names.push(name.strip_prefix('*').unwrap_or(name));
-        rest = &inside[close + 1..];
-    }
-    names
 }

@@ -8,7 +8,7 @@ use http::header;
 use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::sections::{self, Config};
-use super::{Loaded, gate, tls};
+use super::{Loaded, gate, namespace, tls};
 use crate::gate::auth::{self, Authenticator, Jwt, Secret};
 use crate::protocol::Format;
 use crate::units::Interval;
@@ -19,6 +19,7 @@ impl Loaded {
     pub fn into_options(self) -> Result<(server::Options, sections::Log), Fault> {
         let Self { config, document } = self;
         let auth = auth(&config.auth, &document)?;
+        let upstream = upstream(&config, &document)?;
         let admin = config.admin.as_ref().map(|section| admin(section, &document)).transpose()?;
         let server = server::Options {
             listen: config.listen.0,
@@ -28,10 +29,12 @@ impl Loaded {
             drain: config.timeouts.drain.0,
             tls: tls::pair(&config, &document)?,
             gateway: gateway(&config),
-            upstream: upstream(&config, &document)?,
+            namespaces: namespace::options(&config, &upstream),
+            upstream,
             gate: gate::options(&config, &document)?,
             auth,
             session: session(&config.websocket),
+            subscription: config.subscriptions.options(),
             hub: hub(&config),
             routes: config.routes.into_iter().map(rule).collect(),
             channels: config.channels.into_iter().map(channel).collect(),
@@ -270,7 +273,7 @@ pub(super) fn rule(route: sections::Route) -> route::Rule {
     }
 }
 
-fn channel(channel: sections::Channel) -> channel::Rule {
+pub(super) fn channel(channel: sections::Channel) -> channel::Rule {
     let who = |who| match who {
         sections::Who::Anyone => channel::Who::Anyone,
         sections::Who::Authenticated => channel::Who::Authenticated,

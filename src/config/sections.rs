@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::gate::Gate;
+use super::namespace::Namespace;
+use super::subscriptions::Subscriptions;
 use super::tls::{Tls, UpstreamTls};
 use super::words::{
     Header, Host, KeySetUrl, Listen, Logout, Origin, Path, Target, Token, UpstreamUrl,
@@ -22,6 +24,7 @@ pub struct Config {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub websocket: WebSocket,
+    pub subscriptions: Subscriptions,
     pub auth: Auth,
     pub views: Views,
     pub gate: Gate,
@@ -34,6 +37,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     #[serde(rename = "channel")]
     pub channels: Vec<Channel>,
+    #[serde(rename = "namespace", skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<Namespace>,
 }
 
 impl Default for Config {
@@ -46,6 +51,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             websocket: WebSocket::default(),
+            subscriptions: Subscriptions::default(),
             auth: Auth::default(),
             views: Views::default(),
             gate: Gate::default(),
@@ -59,6 +65,7 @@ impl Default for Config {
                 subscribe: Who::Anyone,
                 publish: Who::Anyone,
             }],
+            namespaces: Vec::new(),
         }
     }
 }

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::as_text;
 use crate::gate::origin::Origins;
+use crate::namespace::Name;
 use crate::units::{Malformed, Notation};
 
 as_text!(
@@ -24,7 +25,8 @@ as_text!(
     Token,
     Path,
     Target,
-    Logout
+    Logout,
+    Namespace
 );
 
 /// Where Pogo listens.
@@ -281,6 +283,22 @@ impl FromStr for Logout {
     }
 }
 
+/// The name of a namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace(pub Name);
+
+impl FromStr for Namespace {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        Name::new(text).map(Self).map_err(|_| Malformed::Shape)
+    }
+}
+
+impl Notation for Namespace {
+    const EXPECTED: &'static str = r#"a path such as "/analytics", of letters, digits and "-._~""#;
+}
+
 impl fmt::Display for Logout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.path)
@@ -307,7 +325,7 @@ macro_rules! display_as_inner {
     )+};
 }
 
-display_as_inner!(Listen, KeySetUrl, Network, Origin, Host, Header, Token, Path, Target);
+display_as_inner!(Listen, KeySetUrl, Network, Origin, Host, Header, Token, Path, Target, Namespace);
 
 #[cfg(test)]
 mod tests {

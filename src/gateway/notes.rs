@@ -6,7 +6,7 @@ use http::{Method, Response, StatusCode, Uri};
 
 use super::Peer;
 use crate::exchange::ResponseBody;
-use crate::gate::{Account, Gate, Offence, Refusal, Wait};
+use crate::gate::{Account, Gate, Offence, Wait};
 use crate::rejection::Rejection;
 
 pub(super) struct Notes {
@@ -37,13 +37,6 @@ impl Notes {
             }
         }
         self.account
-    }
-}
-
-pub(super) fn shut_out(refusal: Refusal) -> Rejection {
-    match refusal {
-        Refusal::Banned { left } => Rejection::Banned { left },
-        Refusal::Denied | Refusal::NotAllowed => Rejection::Forbidden("this address is refused"),
     }
 }
 

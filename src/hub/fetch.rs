@@ -224,20 +224,39 @@ pub fn version(etag: Option<&HeaderValue>, json: &[u8]) -> Arc<str> {
     }
 }
 
+/// Why a body is not there whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uncollected {
+    /// It is larger than so many bytes.
+    TooLarge(usize),
+    Broken,
+}
+
+impl From<Uncollected> for Problem {
+    fn from(why: Uncollected) -> Self {
+        Self::new(
+            ErrorCode::UpstreamError,
+            match why {
+                Uncollected::TooLarge(limit) => {
+                    format!("the upstream's answer is larger than {limit} bytes")
+                }
+                Uncollected::Broken => "the upstream's answer broke off".into(),
+            },
+        )
+    }
+}
+
 /// Reads a whole body, up to `limit` bytes.
-pub async fn collect(body: ResponseBody, limit: usize) -> Result<Bytes, Problem> {
+pub async fn collect(body: ResponseBody, limit: usize) -> Result<Bytes, Uncollected> {
     match Limited::new(body, limit).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Problem::new(
-            ErrorCode::UpstreamError,
-            format!("the upstream's answer is larger than {limit} bytes"),
-        )),
-        Err(_) => Err(Problem::new(ErrorCode::UpstreamError, "the upstream's answer broke off")),
+        Err(error) if error.is::<LengthLimitError>() => Err(Uncollected::TooLarge(limit)),
+        Err(_) => Err(Uncollected::Broken),
     }
 }
 
 /// Whether the content says of itself that it is JSON.
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
+pub fn is_json(headers: &HeaderMap) -> bool {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = media_type.and_then(|text| text.split(';').next()).unwrap_or_default().trim();
     let essence = essence.to_ascii_lowercase();

@@ -9,16 +9,21 @@ pub use super::purpose::{Ask, Purpose};
 use super::terms::Terms;
 use crate::audience::{Audience, Vary, ViewKey, Viewer};
 use crate::headers::ClientAddress;
+use crate::namespace::Name;
 use crate::uri::Uri;
 use crate::view::items::{Log, Reading};
 use crate::view::{End, State, Verdict};
 
-/// The session that a binding belongs to, as the hub sees it.
+/// What a binding belongs to, a socket or a request of plain HTTP, as the hub sees it.
 pub trait Owner {
     fn id(&self) -> u64;
     fn viewer(&self) -> Rc<Viewer>;
     /// Its address, for `X-Forwarded-For`.
     fn client(&self) -> ClientAddress;
+    /// What its client is told with each event; none is `/`.
+    fn namespace(&self) -> Option<Rc<Name>> {
+        None
+    }
     /// The binding's state is not what the client holds: send the latest when the socket takes it.
     fn owe(&self, binding: &Rc<Binding>);
     /// What `purpose` waited for has come.
@@ -36,6 +41,7 @@ pub struct Binding {
     pub uri: Uri,
     /// The client's own spelling, where it is not the canonical one.
     pub spelling: Option<Box<str>>,
+    pub namespace: Option<Rc<Name>>,
     pub versioned: Cell<bool>,
     /// The version that the client holds; `None` means that it was never shown any.
     pub held: RefCell<Option<Arc<str>>>,
@@ -232,6 +238,7 @@ impl Binding {
         Rc::new(Self {
             uri,
             spelling,
+            namespace: owner.upgrade().and_then(|owner| owner.namespace()),
             owner,
             public: Cell::new(public),
             versioned: Cell::new(false),

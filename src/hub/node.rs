@@ -19,6 +19,11 @@ impl Node {
         Self { writes: Arc::default(), metrics }
     }
 
+    /// For the views of another API.
+    pub fn apart(&self) -> Self {
+        Self { writes: Arc::default(), ..self.clone() }
+    }
+
     /// Has every view of every worker fetched again: what it shows is of an upstream, or was told
     /// apart by rules, that count no more. To be said once no worker goes by them any longer.
     pub fn begin_again(&self, mail: &[Mailbox]) {

@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpC
 
 use super::msgpack::{self, write};
 use super::{ErrorCode, Field, Format, Key, Message, Outgoing, Problem};
+use crate::namespace;
 
 /// Longest `id`, `event` and `channel`, in bytes.
 const MAX_NAME: usize = 256;
@@ -176,6 +177,9 @@ pub fn decode(text: &str, format: Format) -> Result<Message, Malformed> {
     }
     if channel.as_ref().is_some_and(|name| name.is_empty() || name.len() > MAX_NAME) {
         return Err(at("channel", "of 1 to 256 bytes"));
+    }
+    if channel.as_deref().is_some_and(|name| !namespace::is_sayable(name)) {
+        return Err(at("channel", "a name that does not begin with U+0000"));
     }
     let version = match envelope.version.map(RawValue::get) {
         None => None,
@@ -438,6 +442,7 @@ mod tests {
             uri: Some("/a"),
             item: Some("/a/1"),
             channel: Some("c"),
+            namespace: None,
             data: Some(&data),
             packed: None,
             patch: Some(&patch),

@@ -46,12 +46,12 @@ impl std::error::Error for Refused {}
 
 /// Reloads a server; a clone reloads the same.
 #[derive(Debug, Clone)]
-pub struct Reloader(Arc<Inner>);
+pub struct Reloader(pub(super) Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
-    shared: Arc<Shared>,
-    settings: watch::Sender<Arc<Settings>>,
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) settings: watch::Sender<Arc<Settings>>,
     /// What operators are shown.
     subject: Arc<ArcSwap<Subject>>,
     following: Following,
@@ -64,7 +64,7 @@ impl Reloader {
     pub(super) fn start(options: Options, shared: Arc<Shared>) -> io::Result<Self> {
         let following = Following::new(shared.stop.clone());
         let (certificate, identity) = following.certificate(&options)?;
-        let settings = Settings::new(options, identity, &shared.metrics)?;
+        let settings = Settings::new(options, identity, &shared)?;
         let deny = following.deny_file(&settings.options, &settings.gate)?;
         following.take(deny, certificate)?;
         Ok(Self(Arc::new(Inner {
@@ -132,7 +132,7 @@ impl Inner {
         let present = Arc::clone(&self.settings.borrow());
         let restart_for = keep_what_cannot_change(&mut options, &present.options);
         let (certificate, identity) = self.following.certificate(&options)?;
-        let next = present.succeed(options, identity, &self.shared.metrics)?;
+        let next = present.succeed(options, identity, &self.shared)?;
         let deny = self.following.deny_file(&next.options, &next.gate)?;
         self.following.take(deny, certificate)?;
         found_good();

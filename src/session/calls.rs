@@ -5,7 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, response};
 use serde_json::value::RawValue;
 
 use super::Session;
@@ -64,13 +65,10 @@ struct Answer {
 impl Session {
     /// Starts a call, or queues it behind the others to its URI.
     pub(super) fn call(&self, call: Call) {
-        let calls = &self.calls;
-        if calls.in_flight.get() >= self.options().requests_in_flight {
-            let problem = Problem::new(ErrorCode::LimitExceeded, "too many requests in flight");
-            return self.refuse(call.message.id.as_deref(), &problem);
+        if !self.begin_call(call.message.id.as_deref()) {
+            return;
         }
-        calls.in_flight.set(calls.in_flight.get() + 1);
-        let mut lanes = calls.lanes.borrow_mut();
+        let mut lanes = self.calls.lanes.borrow_mut();
         if let Some((_, lane)) = lanes.iter_mut().find(|(uri, _)| *uri == call.uri) {
             lane.push_back(call);
             return;
@@ -81,13 +79,30 @@ impl Session {
         }
     }
 
+    /// Counts a request in; false if it was refused, because the socket has too many.
+    pub(super) fn begin_call(&self, id: Option<&RawValue>) -> bool {
+        let in_flight = &self.socket().calls.in_flight;
+        let is_allowed = in_flight.get() < self.options().requests_in_flight;
+        if is_allowed {
+            in_flight.set(in_flight.get() + 1);
+        } else {
+            let problem = Problem::new(ErrorCode::LimitExceeded, "too many requests in flight");
+            self.refuse(id, &problem);
+        }
+        is_allowed
+    }
+
+    pub(super) fn end_call(&self) {
+        let in_flight = &self.socket().calls.in_flight;
+        in_flight.set(in_flight.get().saturating_sub(1));
+        self.leave_if_done();
+    }
+
     async fn run_lane(self: Rc<Self>, mut call: Call) {
         loop {
             self.perform(&call).await;
-            let calls = &self.calls;
-            calls.in_flight.set(calls.in_flight.get().saturating_sub(1));
-            self.leave_if_done();
-            let mut lanes = calls.lanes.borrow_mut();
+            self.end_call();
+            let mut lanes = self.calls.lanes.borrow_mut();
             let Some(at) = lanes.iter().position(|(uri, _)| *uri == call.uri) else { return };
             match lanes[at].1.pop_front() {
                 Some(next) => call = next,
@@ -129,30 +144,12 @@ impl Session {
     }
 
     async fn exchange(&self, call: &Call) -> Result<Answer, Problem> {
-        let services = self.sessions.services();
         let action = if call.verb == Verb::Read { Action::Read } else { Action::Write };
         // A request without credentials, unless it may be a login, is not refused for them.
         let tries_credential = action == Action::Write || !call.viewer.credentials().is_empty();
-        if tries_credential {
-            self.may_authenticate()?;
-        }
-        self.pay(action, &call.viewer)?;
         let request = self.request(call)?;
-        let response = services.exchange.run(request, &self.client).await.map_err(|rejection| {
-            if matches!(rejection, Rejection::RateLimited { .. }) {
-                services.gate.offend(self.client.ip, Offence::OverRate);
-            }
-            Problem::from(&rejection)
-        })?;
-        if response.status() == StatusCode::UNAUTHORIZED && tries_credential {
-            self.bad_credential();
-        }
-        let (head, body) = response.into_parts();
-        let options = self.sessions.hub.options();
-        let body = fetch::collect(body, options.body_bytes);
-        let bytes = tokio::time::timeout(options.fetch_timeout, body)
-            .await
-            .map_err(|_| Problem::from(&Rejection::UpstreamTimeout("finishing its answer")))??;
+        let (head, bytes) =
+            self.whole_answer(request, action, &call.viewer, tries_credential).await?;
         let data = fetch::content(&head.headers, &bytes);
         let is_good = head.status.is_success()
             || (head.status == StatusCode::SEE_OTHER && call.verb == Verb::Create);
@@ -172,6 +169,37 @@ impl Session {
         let etag = head.headers.get(header::ETAG);
         let version = fetch::version(etag, data.get().as_bytes());
         Ok(Answer { headers: head.headers, data: Some(data), version })
+    }
+
+    /// Pays for a request, sends it, and reads what the upstream answers.
+    pub(super) async fn whole_answer(
+        &self,
+        request: Request<RequestBody>,
+        action: Action,
+        viewer: &Viewer,
+        tries_credential: bool,
+    ) -> Result<(response::Parts, Bytes), Problem> {
+        let services = self.sessions.services();
+        if tries_credential {
+            self.may_authenticate()?;
+        }
+        self.pay(action, viewer)?;
+        let response = services.exchange.run(request, &self.client).await.map_err(|rejection| {
+            if matches!(rejection, Rejection::RateLimited { .. }) {
+                services.gate.offend(self.client.ip, Offence::OverRate);
+            }
+            Problem::from(&rejection)
+        })?;
+        if response.status() == StatusCode::UNAUTHORIZED && tries_credential {
+            self.bad_credential();
+        }
+        let (head, body) = response.into_parts();
+        let options = self.sessions.hub.options();
+        let body = fetch::collect(body, options.body_bytes);
+        let bytes = tokio::time::timeout(options.fetch_timeout, body)
+            .await
+            .map_err(|_| Problem::from(&Rejection::UpstreamTimeout("finishing its answer")))??;
+        Ok((head, bytes))
     }
 
     fn request(&self, call: &Call) -> Result<Request<RequestBody>, Problem> {

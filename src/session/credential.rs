@@ -134,7 +134,7 @@ impl Session {
     pub(super) fn authenticate(&self, verified: &Verified) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let left = Duration::from_secs(verified.ends).saturating_sub(now);
-        self.authenticated.set(self.sessions.services().verifies);
+        self.set_authenticated(self.sessions.services().verifies);
         self.expires.set(Some(Instant::now() + left));
         self.sessions.arm(self);
     }
@@ -142,12 +142,13 @@ impl Session {
     /// The credential has ended: it is dropped, and every binding judged without it.
     pub(super) fn expire(&self) {
         self.expires.set(None);
-        self.authenticated.set(false);
+        self.set_authenticated(false);
         self.send(&Outgoing { event: Some("auth:expired"), ..Outgoing::default() });
         if self.sessions.services().auth_required {
             return self.close(&Close::Unauthorized("the credential has expired"));
         }
         self.review_channels();
+        self.parts().iter().for_each(|part| part.review_channels());
         let viewer = self.viewer.borrow().without_credentials();
         self.replace_viewer(viewer, Reason::Expired);
     }
@@ -157,11 +158,23 @@ impl Session {
         if *self.viewer.borrow().as_ref() == viewer {
             return;
         }
-        self.viewer.replace(Rc::new(viewer));
+        let viewer = Rc::new(viewer);
+        self.see_as(&viewer, reason);
+        self.parts().iter().for_each(|part| part.see_as(&viewer, reason));
+    }
+
+    fn see_as(&self, viewer: &Rc<Viewer>, reason: Reason) {
+        self.viewer.replace(Rc::clone(viewer));
         let bindings = self.bindings.borrow().clone();
         for binding in bindings {
             self.rejudge(&binding, reason);
         }
+    }
+
+    /// In all namespaces.
+    pub(super) fn set_authenticated(&self, authenticated: bool) {
+        self.authenticated.set(authenticated);
+        self.parts().iter().for_each(|part| part.authenticated.set(authenticated));
     }
 
     /// Has a binding judged again; if it is refused, it ends with this reason.

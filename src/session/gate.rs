@@ -39,7 +39,7 @@ impl Session {
         may.map_err(|wait| self.over_rate(wait, "too many credentials were refused"))
     }
 
-    fn over_rate(&self, wait: Wait, text: &'static str) -> Problem {
+    pub(super) fn over_rate(&self, wait: Wait, text: &'static str) -> Problem {
         self.sessions.services().gate.offend(self.client.ip, Offence::OverRate);
         let retry_after = Some(wait.seconds());
         Problem { retry_after, ..Problem::new(ErrorCode::RateLimited, text) }

@@ -51,7 +51,8 @@ impl Session {
 
     fn watch_end(&self, end: Instant) {
         self.has_ends.set(true);
-        self.sessions.arm_by(self, end);
+        let socket = self.socket();
+        socket.sessions.arm_by(socket, end);
     }
 
     /// When the first binding ends.

@@ -70,6 +70,9 @@ pub struct BindingInfo {
     #[serde(serialize_with = "as_text")]
     pub session: u64,
     pub client: IpAddr,
+    /// The namespace that it was made in, if not `/`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     pub uri: String,
     /// The version that the client holds.
     pub version: Option<String>,
@@ -106,6 +109,9 @@ impl Sessions {
                         break;
                     }
                     found.extend(session.binding_infos(uri.as_deref()));
+                    for part in session.parts() {
+                        found.extend(part.binding_infos(uri.as_deref()));
+                    }
                 }
                 reply.send(found).unwrap_or(());
             }
@@ -146,8 +152,8 @@ impl Session {
             authenticated: self.authenticated.get(),
             has_credential: !self.viewer.borrow().credentials().is_empty(),
             expires_in_seconds: self.expires.get().map(|at| at.duration_since(now).as_secs()),
-            bindings: self.bindings.borrow().len(),
-            channels: self.channels.borrow().len(),
+            bindings: self.in_all(|session| session.bindings.borrow().len()),
+            channels: self.in_all(|session| session.channels.borrow().len()),
             outbox_bytes: self.outbox.bytes(),
             requests_in_flight: self.calls.in_flight(),
         }
@@ -161,6 +167,7 @@ impl Session {
             .map(|binding| BindingInfo {
                 session: self.id,
                 client: self.client.ip,
+                namespace: self.namespace_name().map(ToString::to_string),
                 uri: binding.uri.as_str().to_owned(),
                 version: binding.held.borrow().as_deref().map(str::to_owned),
                 stale: binding.latest().is_some_and(|(_, stale)| stale),

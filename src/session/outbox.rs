@@ -23,14 +23,14 @@ const BATCH: usize = 32;
 /// Bytes of states turned into frames ahead of the socket.
 const AHEAD: usize = 64 * 1024;
 /// Channel events that wait for one socket; past it they are counted and reported as lost.
-const MAX_CHANNEL_EVENTS: usize = 256;
+const MAX_CHANNEL_EVENTS: u16 = 256;
 
 #[derive(Default)]
 pub(super) struct Outbox {
     pub(super) dialect: Dialect,
     queue: RefCell<VecDeque<Queued>>,
     bytes: Cell<usize>,
-    channel_events: Cell<usize>,
+    channel_events: Cell<u16>,
     ready: RefCell<Ready>,
     lost: RefCell<Vec<(Arc<str>, u64)>>,
     /// States made into frames, and not counted yet.
@@ -295,17 +295,29 @@ fn frames_of(binding: &Binding, dialect: Dialect) -> (Option<Bytes>, Option<Byte
         (true, false) if !is_new => "fresh",
         _ => return (frame, None),
     };
-    let notice = Outgoing { event: Some(event), uri: Some(binding.name()), ..Outgoing::default() };
+    let notice = Outgoing {
+        event: Some(event),
+        uri: Some(binding.name()),
+        namespace: namespace_of(binding),
+        ..Outgoing::default()
+    };
     (frame, Some(codec::encode(&notice, dialect.format())))
 }
 
 pub(super) fn state_frame(state: &State, binding: &Binding, dialect: Dialect) -> Bytes {
     let (versioned, format) = (binding.versioned.get(), dialect.format());
-    match &binding.spelling {
-        Some(spelling) => dialect.pack(encode_state(state, spelling, versioned, format)),
-        None => state.frames[usize::from(versioned)]
-            .get(dialect, || encode_state(state, binding.uri.as_str(), versioned, format)),
+    match (&binding.spelling, &binding.namespace) {
+        (None, None) => state.frames[usize::from(versioned)]
+            .get(dialect, || encode_state(state, binding.name(), None, versioned, format)),
+        (_, namespace) => {
+            let namespace = namespace.as_ref().map(|name| name.as_str());
+            dialect.pack(encode_state(state, binding.name(), namespace, versioned, format))
+        }
     }
+}
+
+fn namespace_of(binding: &Binding) -> Option<&str> {
+    binding.namespace.as_ref().map(|name| name.as_str())
 }
 
 /// What makes the state of the one that the client holds, if that is known and takes less room before
@@ -314,10 +326,11 @@ pub(super) fn state_frame(state: &State, binding: &Binding, dialect: Dialect) ->
 fn patch_frame(from: &str, state: &State, binding: &Binding, dialect: Dialect) -> Option<Bytes> {
     let patch = binding.patch(from, state)?;
     let (plain, format) = (Dialect::plain(dialect.format()), dialect.format());
-    let encode = |uri: &str| {
+    let encode = |uri: &str, namespace: Option<&str>| {
         let message = Outgoing {
             event: Some("patch"),
             uri: Some(uri),
+            namespace,
             patch: Some(&patch.operations),
             from: Some(from),
             version: Some(&state.version),
@@ -327,27 +340,39 @@ fn patch_frame(from: &str, state: &State, binding: &Binding, dialect: Dialect) -
     };
     let uri = binding.uri.as_str();
     let shared = patch.frames.get(plain, || {
-        let whole = state.frames[1].get(plain, || encode_state(state, uri, true, format));
-        let frame = encode(uri);
+        let whole = state.frames[1].get(plain, || encode_state(state, uri, None, true, format));
+        let frame = encode(uri, None);
         if frame.len() < whole.len() { frame } else { Bytes::new() }
     });
     let is_shorter = !shared.is_empty();
-    is_shorter.then(|| match &binding.spelling {
-        Some(spelling) => dialect.pack(encode(spelling)),
-        None => patch.frames.get(dialect, || shared),
+    is_shorter.then(|| match (&binding.spelling, namespace_of(binding)) {
+        (None, None) => patch.frames.get(dialect, || shared),
+        (_, namespace) => dialect.pack(encode(binding.name(), namespace)),
     })
 }
 
 /// Apart, so that what each delivery passes through stays small.
 #[inline(never)]
-fn encode_state(state: &State, uri: &str, versioned: bool, format: Format) -> Bytes {
+fn encode_state(
+    state: &State,
+    uri: &str,
+    namespace: Option<&str>,
+    versioned: bool,
+    format: Format,
+) -> Bytes {
     let (event, data) = match &state.content {
         Content::Data(data) => ("update", Some(&*data.0)),
         Content::Absent => ("delete", None),
         Content::Unseen => ("update", None),
     };
     let version = versioned.then_some(&*state.version);
-    let update =
-        Outgoing { event: Some(event), uri: Some(uri), data, version, ..Outgoing::default() };
+    let update = Outgoing {
+        event: Some(event),
+        uri: Some(uri),
+        namespace,
+        data,
+        version,
+        ..Outgoing::default()
+    };
     codec::encode(&update, format)
 }

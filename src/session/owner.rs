@@ -8,6 +8,7 @@ use crate::audience::Viewer;
 use crate::headers::ClientAddress;
 use crate::hub::Unbound;
 use crate::hub::mirror::{Binding, Owner, Purpose};
+use crate::namespace::Name;
 use crate::protocol::{Outgoing, Reason};
 use crate::view::{End, Verdict};
 
@@ -22,6 +23,10 @@ impl Owner for Session {
 
     fn client(&self) -> ClientAddress {
         self.client.clone()
+    }
+
+    fn namespace(&self) -> Option<Rc<Name>> {
+        self.namespace_name().cloned()
     }
 
     fn owe(&self, binding: &Rc<Binding>) {

@@ -1,6 +1,6 @@
 //! Every socket of one worker: their timers, their flusher, their channels, their drain.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::calls::Calls;
 use super::frames::Frames;
 use super::inflate::Inflater;
+use super::namespaces::{Namespace, Outlet};
 use super::outbox::Outbox;
 use super::{Connection, Opening, Options, Session};
 use crate::audience::Viewer;
@@ -23,13 +24,16 @@ use crate::channel::{self, Members};
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
+use crate::gate::rate::Limiter;
+use crate::handlers::Handlers;
 use crate::hub::mail::Published;
 use crate::hub::{Hub, News};
 use crate::protocol::Close;
 use crate::route::Routes;
 use crate::transport::Transport;
 
-/// What every socket of a worker uses. Replaced whole.
+/// What every socket of a worker uses, in one namespace. Replaced whole.
+#[derive(Clone)]
 pub struct Services {
     pub options: Rc<Options>,
     pub exchange: Rc<Exchange>,
@@ -41,6 +45,13 @@ pub struct Services {
     pub routes: Arc<Routes>,
     pub channels: Arc<[channel::Rule]>,
     pub credential_headers: Vec<HeaderName>,
+    pub handlers: Arc<Handlers>,
+    /// Asks handlers elsewhere than at the API, if there are any.
+    pub client: Option<reqwest::Client>,
+    /// Messages in this namespace, besides what all messages may be.
+    pub messages: Option<Arc<Limiter>>,
+    /// All but `/`; of `/` alone.
+    pub namespaces: Vec<Namespace>,
 }
 
 /// One worker's sockets.
@@ -51,7 +62,8 @@ pub struct Sessions {
     /// Sockets whose credential is judged again at one time.
     pub(super) judges: Semaphore,
     pub(super) all: RefCell<HashMap<u64, Rc<Session>>>,
-    pub(super) members: Members<Rc<Session>>,
+    /// By channel, as Pogo calls it: of all namespaces.
+    pub(super) members: Rc<Members<Rc<Session>>>,
     owed: RefCell<VecDeque<Rc<Session>>>,
     bell: Notify,
     timers: RefCell<BinaryHeap<Reverse<(Instant, u64)>>>,
@@ -81,7 +93,7 @@ impl Sessions {
             tasks,
             judges: Semaphore::new(JUDGES),
             all: RefCell::default(),
-            members: Members::default(),
+            members: Rc::default(),
             owed: RefCell::default(),
             bell: Notify::new(),
             timers: RefCell::default(),
@@ -91,6 +103,46 @@ impl Sessions {
             draining: Cell::new(None),
             emptied: Notify::new(),
         })
+    }
+
+    /// Those of a namespace, with no sockets but parts of these sockets.
+    pub fn of_namespace(&self, hub: Rc<Hub>, services: Services) -> Rc<Self> {
+        Rc::new(Self {
+            services: RefCell::new(Rc::new(services)),
+            hub,
+            tasks: self.tasks.clone(),
+            judges: Semaphore::new(0),
+            all: RefCell::default(),
+            members: Rc::clone(&self.members),
+            owed: RefCell::default(),
+            bell: Notify::new(),
+            timers: RefCell::default(),
+            scratch: RefCell::default(),
+            inflater: RefCell::default(),
+            numbers: Cell::new(0),
+            draining: Cell::new(None),
+            emptied: Notify::new(),
+        })
+    }
+
+    pub fn hub(&self) -> Rc<Hub> {
+        Rc::clone(&self.hub)
+    }
+
+    /// All namespaces but `/`.
+    pub fn namespaces(&self) -> Vec<Namespace> {
+        self.services().namespaces.clone()
+    }
+
+    pub fn has_namespace(&self, name: &str) -> bool {
+        let services = self.services();
+        services.namespaces.iter().any(|namespace| namespace.name.as_str() == name)
+    }
+
+    /// Those of a namespace go by these from now on. Its parts are looked at again when their
+    /// sockets are.
+    pub fn succeed(&self, services: Services) {
+        self.replace_services(services);
     }
 
     /// What a socket may do that is opened now.
@@ -122,7 +174,8 @@ impl Sessions {
             client: opening.client,
             host: opening.host,
             frames: RefCell::new(Frames::of(opening.dialect)),
-            outbox: Outbox::new(opening.dialect),
+            outbox: Outlet::Own(Outbox::new(opening.dialect)),
+            extra: OnceCell::new(),
             viewer: RefCell::new(Rc::new(viewer)),
             authenticated: Cell::new(false),
             expires: Cell::new(None),
@@ -148,6 +201,9 @@ impl Sessions {
         self.all.borrow_mut().insert(id, Rc::clone(&session));
         self.hub.metrics().sessions.add(1);
         self.arm(&session);
+        if let Some(home) = opening.namespace {
+            session.settle_in(&home);
+        }
         session.check_handshake(&opening.headers);
         if let Some(retry_after) = self.draining.get() {
             session.leave(retry_after);
@@ -173,8 +229,11 @@ impl Sessions {
             }
             News::LostSomewhere { count } => {
                 for session in self.all.borrow().values() {
-                    for channel in session.channels.borrow().iter() {
-                        session.outbox.lose(channel, count);
+                    let parts = session.parts();
+                    for part in parts.iter().chain([session]) {
+                        for channel in part.channels.borrow().iter() {
+                            session.outbox.lose(channel, count);
+                        }
                     }
                     session.owe_flush();
                 }

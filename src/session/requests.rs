@@ -9,6 +9,7 @@ use super::calls::{Call, Verb};
 use super::{MAX_STRIKES, Session};
 use crate::channel::{self, Denied};
 use crate::gate::Action;
+use crate::handlers;
 use crate::hub::Unbound;
 use crate::hub::items::Shows;
 use crate::hub::mail::Published;
@@ -57,17 +58,20 @@ impl Session {
             let problem = Problem::new(ErrorCode::Unauthorized, "authenticate first");
             return self.refuse(message.id.as_deref(), &problem);
         }
-        if message.namespace.as_deref().is_some_and(|namespace| namespace != "/") {
-            let problem = Problem::new(ErrorCode::NotFound, "there is no such namespace");
-            return self.refuse(message.id.as_deref(), &problem);
+        if let Some(message) = self.in_namespace(message) {
+            self.heed(message);
         }
+    }
+
+    /// A message in the session's own namespace.
+    pub(super) fn heed(&self, message: Message) {
         match (message.event.as_str(), message.channel.is_some(), message.uri.is_some()) {
             ("channel:subscribe" | "pogo:subscribe", ..) => self.subscribe(&message),
             ("channel:unsubscribe" | "pogo:unsubscribe", ..) => self.unsubscribe(&message),
             // Before publishing: these two are open to all, and a token is for nobody else.
             ("ping", ..) => self.acknowledge(message.id.as_deref()),
             ("auth", ..) => self.auth(message),
-            (event, ..) if is_reserved(event) => self.refuse_unknown(&message),
+            (event, ..) if handlers::is_reserved(event) => self.refuse_unknown(&message),
             (_, true, false) => self.publish(message),
             ("bind", ..) => self.bind(message),
             ("unbind", ..) => self.unbind(&message),
@@ -76,11 +80,11 @@ impl Session {
             ("update", ..) => self.rest(Verb::Update, message),
             ("delete", ..) => self.rest(Verb::Delete, message),
             (_, true, true) => self.publish(message),
-            _ => self.refuse_unknown(&message),
+            _ => self.custom(message),
         }
     }
 
-    fn refuse_unknown(&self, message: &Message) {
+    pub(super) fn refuse_unknown(&self, message: &Message) {
         let problem = Problem::new(ErrorCode::UnknownEvent, "there is no such event");
         self.refuse(message.id.as_deref(), &problem);
     }
@@ -95,7 +99,7 @@ impl Session {
     }
 
     /// A request without `id` gets no `ok`.
-    fn acknowledge(&self, id: Option<&RawValue>) {
+    pub(super) fn acknowledge(&self, id: Option<&RawValue>) {
         if id.is_some() {
             self.send(&Outgoing { id, status: Some(Status::Ok), ..Outgoing::default() });
         }
@@ -174,7 +178,8 @@ impl Session {
             Ok(at) => return Ok((Rc::clone(&self.bindings.borrow()[at]), false)),
             Err(at) => at,
         };
-        if self.bindings.borrow().len() >= self.options().bindings {
+        let bound = self.in_all(|session| session.bindings.borrow().len());
+        if bound >= self.options().bindings {
             return Err(Problem::new(ErrorCode::LimitExceeded, "too many bindings on this socket"));
         }
         let spelling = (spelling != uri.as_str()).then(|| spelling.into());
@@ -286,9 +291,10 @@ impl Session {
 
     fn subscribe(&self, message: &Message) {
         let Some(name) = self.channel_of(message, channel::Right::Subscribe) else { return };
+        let subscribed = self.in_all(|session| session.channels.borrow().len());
         let mut channels = self.channels.borrow_mut();
         if !channels.iter().any(|channel| &**channel == name) {
-            if channels.len() >= self.options().channels {
+            if subscribed >= self.options().channels {
                 drop(channels);
                 let text = "too many channels on this socket";
                 let problem = Problem::new(ErrorCode::LimitExceeded, text);
@@ -319,11 +325,6 @@ impl Session {
         self.sessions.publish(&published, self.id);
         self.acknowledge(message.id.as_deref());
     }
-}
-
-/// Names that Pogo itself speaks under; nobody else may, on any channel.
-pub(crate) fn is_reserved(event: &str) -> bool {
-    ["channel:", "pogo:", "auth:"].iter().any(|prefix| event.starts_with(prefix))
 }
 
 pub(super) fn unbound_problem(unbound: Unbound) -> Problem {

@@ -66,6 +66,7 @@ impl Session {
         if review.channels || review.tokens {
             self.review_channels();
         }
+        self.review_parts();
         if review.required {
             self.close_if_it_must_authenticate();
         }
@@ -83,7 +84,7 @@ impl Session {
         }
     }
 
-    fn review_bindings(&self) {
+    pub(super) fn review_bindings(&self) {
         let bindings = self.bindings.borrow().clone();
         for binding in bindings {
             match self.sessions.hub.review(&binding) {
@@ -122,7 +123,7 @@ impl Session {
     /// known counts.
     fn judge_again(&self, required: bool) {
         if !self.sessions.services().verifies {
-            return self.authenticated.set(false);
+            return self.set_authenticated(false);
         }
         if self.viewer.borrow().credentials().is_empty() {
             return self.conclude(&Ok(None));

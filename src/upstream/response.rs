@@ -31,6 +31,14 @@ pub(super) fn stream(answer: Response<Incoming>, lease: Lease) -> Response<Respo
     Response::from_parts(head, body)
 }
 
+/// A body that is made here, part by part, as the client takes it.
+pub trait Source: std::fmt::Debug {
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
+
+    /// Why it is over, as the access log says it; none came to a natural end.
+    fn why_over(&self) -> Option<&'static str>;
+}
+
 /// The body of an answer.
 #[derive(Debug)]
 pub enum ResponseBody {
@@ -38,6 +46,17 @@ pub enum ResponseBody {
     Full(Bytes),
     Incoming(Download),
     Watched(Box<Tee>),
+    Made(Box<dyn Source>),
+}
+
+impl ResponseBody {
+    /// Why it was ended here, if it was.
+    pub fn why_over(&self) -> Option<&'static str> {
+        match self {
+            Self::Made(source) => source.why_over(),
+            Self::Empty | Self::Full(_) | Self::Incoming(_) | Self::Watched(_) => None,
+        }
+    }
 }
 
 impl From<Bytes> for ResponseBody {
@@ -53,10 +72,12 @@ pub struct Download {
     connection: Option<Connection>,
     /// In place of `connection`, once the client has had to be waited for. It is given up if others
     /// wait for one, and then the body ends with an error.
-    held: Option<(Rc<Hold>, Rc<RefCell<Option<Connection>>>)>,
+    held: Option<(Rc<Hold>, Rc<Held>)>,
     given_up: bool,
     broken: Option<hyper::Error>,
 }
+
+type Held = RefCell<Option<Connection>>;
 
 #[derive(Debug)]
 pub(super) enum Connection {
@@ -68,6 +89,15 @@ pub(super) enum Connection {
         _sender: http1::SendRequest<RequestBody>,
         _permit: Permit,
     },
+}
+
+impl Connection {
+    fn lease(&mut self) -> Option<&mut Lease> {
+        match self {
+            Self::Pooled(lease) | Self::Once(lease) => Some(lease),
+            Self::Driven { .. } => None,
+        }
+    }
 }
 
 impl Download {
@@ -146,11 +176,11 @@ fn poll(
 ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
     let mut incoming = Pin::new(incoming);
     let polled = incoming.as_mut().poll_frame(cx);
-    match connection {
-        Some(Connection::Pooled(lease) | Connection::Once(lease)) if polled.is_pending() => {
+    match connection.and_then(Connection::lease) {
+        Some(lease) if polled.is_pending() => {
             lease.until(cx, |cx| incoming.as_mut().poll_frame(cx))
         }
-        _ => polled,
+        Some(_) | None => polled,
     }
 }
 
@@ -158,7 +188,7 @@ impl ResponseBody {
     /// After an error: it ended because others waited for its connection, and its client was slow.
     pub(crate) fn is_given_up(&self) -> bool {
         match self {
-            Self::Empty | Self::Full(_) => false,
+            Self::Empty | Self::Full(_) | Self::Made(_) => false,
             Self::Incoming(download) => download.given_up,
             Self::Watched(tee) => tee.body.is_given_up(),
         }
@@ -181,6 +211,7 @@ impl Body for ResponseBody {
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map(headers::only_lawful_trailers))),
             Self::Watched(tee) => tee.poll_frame(cx),
+            Self::Made(source) => source.poll_part(cx).map(|part| part.map(Frame::data).map(Ok)),
         }
     }
 
@@ -190,6 +221,7 @@ impl Body for ResponseBody {
             Self::Full(bytes) => bytes.is_empty(),
             Self::Incoming(download) => download.incoming.is_end_stream(),
             Self::Watched(tee) => tee.body.is_end_stream(),
+            Self::Made(_) => false,
         }
     }
 
@@ -199,6 +231,7 @@ impl Body for ResponseBody {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(download) => download.incoming.size_hint(),
             Self::Watched(tee) => tee.body.size_hint(),
+            Self::Made(_) => SizeHint::default(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a view shows, what a fetch brought, and what the members are told.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use http::HeaderValue;
 use serde_json::value::RawValue;
 
@@ -20,6 +21,25 @@ pub struct State {
     /// The `update` (or `delete`) frame, without and with `version`: encoded once for each format, by whoever
     /// needs it first, and shared by every member on every worker.
     pub frames: [Encoded; 2],
+    /// The same as plain HTTP has it.
+    pub texts: Texts,
+}
+
+/// How a state is told over plain HTTP, where it is told whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Text {
+    Event,
+    Update,
+}
+
+/// A state in each of those ways, made by whoever needs it first and shared by all.
+#[derive(Debug, Default)]
+pub struct Texts(OnceLock<Box<[OnceLock<Bytes>; 2]>>);
+
+impl Texts {
+    pub fn get(&self, text: Text, make: impl FnOnce() -> Bytes) -> Bytes {
+        self.0.get_or_init(Box::default)[text as usize].get_or_init(make).clone()
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -53,6 +73,7 @@ impl State {
             last_modified: None,
             vary: Vary::default(),
             frames: Default::default(),
+            texts: Texts::default(),
         }
     }
 

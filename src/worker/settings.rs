@@ -8,16 +8,20 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
+use super::Shared;
+use super::spaces::Spaces;
 use crate::channel;
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
+use crate::handlers::{self, Act};
 use crate::headers::Via;
 use crate::hub::{self, Hub};
 use crate::metrics;
 use crate::route::Routes;
 use crate::server::Options;
 use crate::session;
+use crate::subscription;
 use crate::tls::Identity;
 use crate::upstream::{Secure, Upstream};
 
@@ -34,6 +38,9 @@ pub(crate) struct Settings {
     /// Where the requests of those are counted.
     pub(crate) counted: metrics::Routes,
     pub(crate) channels: Arc<[channel::Rule]>,
+    pub(crate) spaces: Spaces,
+    /// Asks the handlers that are elsewhere than at the API, if there are any.
+    client: Option<reqwest::Client>,
     pub(crate) refetches: hub::Refetches,
     /// What clients are shown; none speaks to them in the clear.
     pub(crate) identity: Option<Arc<Identity>>,
@@ -50,7 +57,7 @@ impl Settings {
     pub(crate) fn new(
         options: Options,
         identity: Option<Arc<Identity>>,
-        metrics: &metrics::Node,
+        shared: &Shared,
     ) -> io::Result<Self> {
         let patterns = options.routes.iter().map(|rule| rule.path.clone());
         Ok(Self {
@@ -59,8 +66,10 @@ impl Settings {
             gate: Arc::new(Gate::new(&options.gate).map_err(invalid)?),
             authenticator: Arc::new(Authenticator::new(&options.auth).map_err(invalid)?),
             routes: Arc::new(Routes::new(options.routes.clone()).map_err(bad_route)?),
-            counted: metrics.routes_of(patterns),
+            counted: shared.metrics.routes_of(patterns),
             channels: options.channels.clone().into(),
+            spaces: Spaces::new(&options, None, shared)?,
+            client: client(&options)?,
             refetches: hub::Refetches::new(&options.hub),
             identity,
             secure: Secure::new(&options.upstream).map_err(invalid)?,
@@ -74,7 +83,7 @@ impl Settings {
         &self,
         options: Options,
         identity: Option<Arc<Identity>>,
-        metrics: &metrics::Node,
+        shared: &Shared,
     ) -> io::Result<Self> {
         let before = &self.options;
         let gate = match options.gate == before.gate {
@@ -105,8 +114,10 @@ impl Settings {
             gate,
             authenticator,
             routes,
-            counted: metrics.routes_of(patterns),
+            counted: shared.metrics.routes_of(patterns),
             channels: options.channels.clone().into(),
+            spaces: Spaces::new(&options, Some(&self.spaces), shared)?,
+            client: client(&options)?,
             refetches,
             identity,
             secure,
@@ -125,7 +136,7 @@ impl Settings {
         Rc::new(Upstream::new(options, secure, workers))
     }
 
-    fn via(&self) -> Option<Via> {
+    pub(super) fn via(&self) -> Option<Via> {
         self.options.gateway.via.as_deref().and_then(Via::new)
     }
 
@@ -157,7 +168,7 @@ impl Settings {
         ))
     }
 
-    /// What a worker's sockets use.
+    /// What a worker's sockets use in `/`.
     pub(super) fn services(&self, exchange: &Rc<Exchange>) -> session::Services {
         let options = &self.options;
         session::Services {
@@ -170,8 +181,36 @@ impl Settings {
             routes: Arc::clone(&self.routes),
             channels: Arc::clone(&self.channels),
             credential_headers: options.hub.credential_headers.clone(),
+            handlers: Arc::clone(&self.spaces.handlers),
+            client: self.client.clone(),
+            messages: None,
+            namespaces: Vec::new(),
         }
     }
+
+    /// What a worker's subscriptions use.
+    pub(super) fn subscriptions(&self, exchange: &Rc<Exchange>) -> subscription::Services {
+        let options = &self.options;
+        subscription::Services {
+            options: Rc::new(options.subscription.clone()),
+            exchange: Rc::clone(exchange),
+            gate: Arc::clone(&self.gate),
+            authenticator: Arc::clone(&self.authenticator),
+            verifies: options.auth.verify.is_some() || options.auth.jwt.is_some(),
+            auth_required: self.authenticator.required(),
+            credential_headers: options.hub.credential_headers.clone(),
+        }
+    }
+}
+
+fn client(options: &Options) -> io::Result<Option<reqwest::Client>> {
+    let mut rules = options.namespaces.iter().flat_map(|namespace| &namespace.handlers);
+    if !rules.any(|rule| matches!(rule.act, Act::Post { .. })) {
+        return Ok(None);
+    }
+    let upstream = &options.upstream;
+    let client = handlers::client(upstream.connect_timeout, upstream.response_timeout);
+    client.map(Some).map_err(invalid)
 }
 
 fn bad_route((number, error): (usize, matchit::InsertError)) -> io::Error {

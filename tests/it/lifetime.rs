@@ -39,7 +39,7 @@ fn a_binding_ends_at_its_time_and_says_so_before() {
     api.put("/posts/1", json!({"n": 1}));
     api.put("/posts/2", json!({"n": 1}));
     let mut socket = Socket::open(&pogo);
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     let answer = socket.must(bind("/posts/1", 1));
     assert!(left(&answer) <= 1, "{answer}");
     assert_eq!(answer.as_object().unwrap().len(), 3, "{answer}");

@@ -2,7 +2,9 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::harness::frames::{Fate, Frames, WINDOW_UPDATE};
 use crate::harness::{Operator, PATIENCE, Pogo, Upstream, Wire};
@@ -196,7 +198,7 @@ fn while_others_wait_clients_that_hardly_send_or_take_lose_their_connections() {
 
     // Nobody else waits, and each may go on as it does.
     pogo.connect().assert_closed();
-    assert_eq!(shed(), 0.0);
+    assert!(shed() < 1.0);
     let mut others: Vec<Wire> = (0..3).map(|_| pogo.get("/other")).collect();
     for _ in 0..3 {
         let (mut api, request) = upstream.request();

@@ -123,11 +123,13 @@ fn every_link_of_the_documents_leads_somewhere() {
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "docs/protocol.md",
+        "docs/http.md",
         "docs/views.md",
         "docs/security.md",
         "docs/operations.md",
         "docs/out-of-scope.md",
         "docs/performance.md",
+        "docs/embedding.md",
     ] {
         let folder = root().join(page).parent().unwrap().to_owned();
         for link in read(page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {

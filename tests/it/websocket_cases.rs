@@ -2,9 +2,10 @@
 //! That speaks JSON and does not echo: a `ping` is what is sent, and its answer what comes back.
 
 use std::io::Read;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Api, Pogo, Socket, frame, in_plain_json};

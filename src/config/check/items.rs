@@ -4,9 +4,9 @@ use super::{Check, Fault, Kind, Route};
 
 impl Check<'_> {
     /// Where the members of a collection are.
-    pub(super) fn pointers(&self, at: usize, route: &Route) -> Result<(), Fault> {
+    pub(super) fn pointers(&self, section: &str, route: &Route) -> Result<(), Fault> {
         const MOST_PLACES: usize = 16;
-        let key = |name: &str| format!("route.{at}.{name}");
+        let key = |name: &str| format!("{section}.{name}");
         if route.items.len() > MOST_PLACES {
             return self.refuse(&key("items"), format!("at most {MOST_PLACES} places"));
         }

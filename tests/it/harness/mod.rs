@@ -5,6 +5,7 @@
 
 mod api;
 mod deflating;
+mod events;
 mod folder;
 mod format;
 pub mod frames;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub use api::{Api, Reply, Seen};
 pub use deflating::{Deflating, deflated};
+pub use events::Events;
 pub use folder::Folder;
 pub use format::{in_every_format, in_plain_json};
 pub use http2::Http2;
