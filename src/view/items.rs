@@ -557,7 +557,7 @@ mod tests {
                 Step::Answer(which) => {
                     if !self.asked.is_empty() {
                         let (job, detail) = self.asked.remove(which.index(self.asked.len()));
-                        self.answer(job, detail);
+                        self.answer(&job, detail);
                     }
                 }
                 Step::Bind(client) => self.clients[client] = Client::bound(&self.table),
@@ -577,14 +577,14 @@ mod tests {
             }
         }
 
-        fn answer(&mut self, job: Job, detail: Option<String>) {
+        fn answer(&mut self, job: &Job, detail: Option<String>) {
             match detail {
                 None if self.snap.clock != self.truth.clock
                     || whole(&self.table).len() != self.snap.members.len() =>
                 {
-                    self.table.postpone(&job);
+                    self.table.postpone(job);
                 }
-                detail => self.table.finish(&job, detail.map(|detail| data(&detail))),
+                detail => self.table.finish(job, detail.map(|detail| data(&detail))),
             }
         }
 
@@ -598,7 +598,7 @@ mod tests {
                     break;
                 }
                 let (job, detail) = self.asked.remove(0);
-                self.answer(job, detail);
+                self.answer(&job, detail);
             }
             for client in &mut self.clients {
                 client.read(&self.table, usize::MAX);
@@ -642,8 +642,8 @@ mod tests {
         let (old, old_detail) = see(&mut run, true).unwrap();
         assert!(see(&mut run, false).is_none());
         let (new, new_detail) = see(&mut run, true).unwrap();
-        run.answer(new, new_detail.clone());
-        run.answer(old, old_detail);
+        run.answer(&new, new_detail.clone());
+        run.answer(&old, old_detail);
         run.clients[0].read(&run.table, usize::MAX);
         assert_eq!(run.clients[0].holds[&1], new_detail);
     }
