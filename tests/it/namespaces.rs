@@ -52,6 +52,8 @@ fn a_namespace_is_joined_before_it_is_spoken_in_and_can_be_left() {
         assert_eq!(pogo.write("PUT", "/posts/1", &json!(3)), 200);
         socket.see_through(&pogo);
         socket.assert_silent();
+        // Nobody is bound any more, so nothing is fetched.
+        api.wait_gets("/posts/1", 2);
         for event in ["pogo:connect", "pogo:disconnect", "bind", "hello"] {
             let message = json!({"event": event, "namespace": "/c", "uri": "/posts/1"});
             assert_eq!(socket.error(message), "not_found", "{event}");
@@ -565,4 +567,17 @@ fn what_a_bind_asks_for_holds_in_a_namespace_too() {
     let over = json!({"event": "unbind", "uri": "/posts/1", "namespace": "/a", "reason": "ttl"});
     assert_eq!(socket.event(), over);
     plain.assert_silent();
+}
+
+#[test]
+fn a_socket_that_closes_leaves_what_it_had_in_every_namespace() {
+    let (api, pogo) = start(with(&["/a"]));
+    api.put("/posts/1", json!(1));
+    let (mut socket, mut other) = (at(&pogo, "/a"), Socket::open(&pogo));
+    socket.bind("/posts/1");
+    socket.close();
+    assert_eq!(socket.closed().0, 1000);
+    assert_eq!(pogo.write("PUT", "/posts/1", &json!(2)), 200);
+    other.see_through(&pogo);
+    api.wait_gets("/posts/1", 1);
 }
