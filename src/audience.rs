@@ -200,6 +200,12 @@ impl Audience {
         &self.fields
     }
 
+    /// The same where nobody's credentials are sent.
+    pub fn without_credentials(&self, configured: &[HeaderName]) -> Self {
+        let fields = self.fields.iter().filter(|(name, _)| !is_credential(name, configured));
+        Self { fields: fields.cloned().collect(), session: self.session }
+    }
+
     pub fn has_credentials(&self, configured: &[HeaderName]) -> bool {
         self.fields.iter().any(|(name, _)| is_credential(name, configured))
     }

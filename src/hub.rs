@@ -8,6 +8,7 @@ mod drive;
 pub mod fetch;
 mod history;
 mod home;
+pub mod items;
 pub mod mail;
 pub mod mirror;
 mod node;
@@ -207,8 +208,8 @@ impl Hub {
             None => self.join(binding),
         };
         let ticket = self.next_ticket();
-        let take = Seat::Take { key: Arc::clone(&mirror.key), worker: self.worker, ticket, client };
-        if self.mail[mirror.key.home(self.mail.len())].take_seat(take) {
+        let items = purpose.wants_items() || binding.wants_items();
+        if self.take_seat(&mirror, ticket, client, items) {
             binding.wait(ticket, purpose);
             mirror.await_with(binding);
             Ok(())
@@ -241,6 +242,8 @@ impl Hub {
             self.mirrors.borrow_mut().remove(&mirror.key);
             let leave = Seat::Leave { key: Arc::clone(&mirror.key), worker: self.worker };
             self.mail[mirror.key.home(self.mail.len())].leave_seat(leave);
+        } else {
+            self.forget_items(&mirror);
         }
     }
 
@@ -271,8 +274,7 @@ impl Hub {
         let ticket = self.next_ticket();
         binding.wait_again(ticket);
         mirror.await_with(binding);
-        let take = Seat::Take { key: Arc::clone(&mirror.key), worker: self.worker, ticket, client };
-        let taken = self.mail[mirror.key.home(self.mail.len())].take_seat(take);
+        let taken = self.take_seat(&mirror, ticket, client, binding.wants_items());
         if taken { Ok(()) } else { Err(Unbound::Overloaded) }
     }
 
@@ -302,6 +304,7 @@ impl Hub {
         if mail.begin_again {
             self.begin_again(now);
         }
+        self.lose_items(mail.everything_changed.is_some());
         let everything = mail.everything_changed.map(Change::of_everything).map(Arc::new);
         for change in mail.changes.iter().chain(&everything) {
             self.home.remember(change, now);
@@ -312,6 +315,7 @@ impl Hub {
                 if let Some(trace) = &change.trace {
                     view.trace.replace(Some(Arc::clone(trace)));
                 }
+                view.note_items(change);
                 view.view.borrow_mut().change(now, &change.settle);
                 self.attend(&view);
             }
@@ -322,9 +326,10 @@ impl Hub {
         for delivery in mail.deliveries {
             let mirror = self.mirrors.borrow().get(&delivery.key).cloned();
             let Some(mirror) = mirror else { continue };
-            for binding in mirror.apply(delivery.covers, &delivery.verdict) {
+            for binding in mirror.apply(delivery.covers, &delivery.verdict, delivery.items) {
                 self.rehome(&binding);
             }
+            self.forget_items(&mirror);
         }
         mail.published.into_iter().for_each(|published| tell(News::Published(published)));
         mail.lost.into_iter().for_each(|(channel, count)| tell(News::Lost { channel, count }));
@@ -352,6 +357,7 @@ impl Hub {
                 let later = settle.iter().map(|delay| now + *delay);
                 view.view.borrow_mut().ask_at(later);
                 self.deliver(&view, verdict);
+                self.attend_items(&view);
             } else {
                 view.view.borrow_mut().change(now, settle);
             }

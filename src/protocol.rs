@@ -36,8 +36,10 @@ pub struct Message {
     pub returns: bool,
     pub delta: Option<bool>,
     pub ttl: Option<Duration>,
-    /// The first option that later releases know and this one does not.
-    pub unsupported: Option<&'static str>,
+    /// Members of a collection are to be told of one by one.
+    pub items: bool,
+    /// `false`: and not in whole states.
+    pub state: Option<bool>,
 }
 
 /// What Pogo sends: an answer (with `status`) or an event. Absent fields are not written.
@@ -47,6 +49,8 @@ pub struct Outgoing<'a> {
     pub event: Option<&'a str>,
     pub status: Option<Status>,
     pub uri: Option<&'a str>,
+    /// The member of `uri` that the event is about.
+    pub item: Option<&'a str>,
     /// As Pogo calls it: a name that is of a namespace is written as the two that it is made of.
     pub channel: Option<&'a str>,
     /// Not of an answer, and not `/`.
@@ -77,7 +81,7 @@ enum Field<'a> {
 type Fields<'a, const N: usize> = [Option<(Key, Field<'a>)>; N];
 
 impl Outgoing<'_> {
-    fn fields(&self) -> Fields<'_, 14> {
+    fn fields(&self) -> Fields<'_, 15> {
         let (namespace, channel) = match self.channel {
             Some(channel) => {
                 let (namespace, channel) = namespace::of_channel(channel);
@@ -91,6 +95,7 @@ impl Outgoing<'_> {
             text(Key::Event, self.event),
             text(Key::Status, self.status.map(Status::name)),
             text(Key::Uri, self.uri),
+            text(Key::Item, self.item),
             text(Key::Channel, channel),
             text(Key::Namespace, namespace),
             self.data.map(|data| (Key::Data, Field::Raw(data, self.packed))),

@@ -1,10 +1,13 @@
 //! Which policy a path has (matchit): the most specific `[[route]]` wins.
 
+mod items;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::items::{ItemData, Items};
 use crate::gate::rate::{Key, Limiter};
 use crate::gate::{Account, Wait};
 use crate::units::Rate;
@@ -52,6 +55,7 @@ pub struct Rule {
     pub ttl: Option<Duration>,
     /// Requests of one client's address.
     pub rate: Option<Rate>,
+    pub items: Items,
 }
 
 impl Default for Rule {
@@ -70,6 +74,7 @@ impl Default for Rule {
             settle: Vec::new(),
             ttl: None,
             rate: None,
+            items: Items::default(),
         }
     }
 }

@@ -16,6 +16,7 @@ mod handled;
 pub mod handshake;
 #[doc(hidden)] // Public for the fuzzers alone.
 pub mod inflate;
+mod items;
 mod lifetime;
 pub mod namespaces;
 mod options;

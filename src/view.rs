@@ -8,6 +8,8 @@
 //! states in order: an older one never follows a newer one.
 
 pub mod delta;
+pub mod items;
+mod members;
 mod pace;
 mod state;
 mod unseen;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub use self::members::Collection;
 pub use self::pace::Pace;
 pub use self::state::{Answer, Content, Data, End, State, Text, Texts, Verdict};
 use self::unseen::Unseen;
@@ -252,7 +255,8 @@ impl View {
         self.live()
     }
 
-    fn live(&self) -> Option<Verdict> {
+    /// What members hold now.
+    pub fn live(&self) -> Option<Verdict> {
         Some(Verdict::Live { state: Arc::clone(self.state.as_ref()?), stale: self.stale })
     }
 

@@ -478,6 +478,22 @@ fn a_route_that_cannot_hold_is_refused() {
             "4: route.affects: \"/users/{id}\" has no parameter {user}",
         ),
         (
+            "[[route]]\npath = \"/posts\"\nitems = [\"\", \"data\"]",
+            "4: route.items: found \"data\", expected a JSON pointer such as \"/data/items\"",
+        ),
+        (
+            "[[route]]\npath = \"/posts\"\nitem_id = \"id\"",
+            "4: route.item_id: found \"id\", expected a JSON pointer such as \"/data/items\"",
+        ),
+        (
+            "[[route]]\npath = \"/posts\"\nitem_uri = \"self\"",
+            "4: route.item_uri: found \"self\", expected a JSON pointer such as \"/data/items\"",
+        ),
+        (
+            "[[route]]\npath = \"/posts\"\nitem_data = \"whole\"",
+            "4: route.item_data: found \"whole\", expected \"fetched\" or \"embedded\"",
+        ),
+        (
             "[[route]]\npath = \"/posts\"\nupdate_method = \"put\"",
             "4: route.update_method: found \"put\", expected \"PUT\" or \"PATCH\"",
         ),

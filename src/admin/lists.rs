@@ -124,6 +124,10 @@ fn described(rule: &Rule) -> Value {
         "settle": rule.settle.iter().map(|it| Interval(*it).to_string()).collect::<Vec<_>>(),
         "ttl": rule.ttl.map(|it| Interval(it).to_string()),
         "rate": rule.rate.map(|rate| rate.to_string()),
+        "items": rule.items.at,
+        "item_id": rule.items.id,
+        "item_uri": rule.items.uri,
+        "item_data": format!("{:?}", rule.items.data).to_lowercase(),
     })
 }
 

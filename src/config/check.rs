@@ -1,6 +1,7 @@
 //! What no single value can say: contradictions between options, and values that would start a
 //! server which cannot work. Each refusal names the key and says why.
 
+mod items;
 mod pattern;
 
 use crate::units::{Interval, Size};
@@ -327,6 +328,7 @@ impl Check<'_> {
                 }
             }
         }
+        self.pointers(section, route)?;
         const MOST_SETTLES: usize = 8;
         if route.settle.len() > MOST_SETTLES {
             return self.refuse(&key("settle"), format!("at most {MOST_SETTLES} delays"));

@@ -264,6 +264,12 @@ pub(super) fn rule(route: sections::Route) -> route::Rule {
         settle: route.settle.into_iter().map(|delay| delay.0).collect(),
         ttl: duration(route.ttl),
         rate: route.rate,
+        items: route::Items {
+            at: route.items,
+            id: route.item_id,
+            uri: route.item_uri,
+            data: route.item_data,
+        },
     }
 }
 

@@ -349,8 +349,14 @@ pub struct Route {
     pub settle: Vec<Interval>,
     #[serde(default)]
     pub ttl: Option<Interval>,
-    #[serde(default)]
     pub rate: Option<Rate>,
+    #[serde(default = "crate::route::Items::places")]
+    pub items: Vec<String>,
+    #[serde(default = "crate::route::Items::key")]
+    pub item_id: String,
+    pub item_uri: Option<String>,
+    #[serde(default)]
+    pub item_data: crate::route::ItemData,
 }
 
 fn yes() -> bool {

@@ -29,7 +29,10 @@ impl Hub {
             match step {
                 Step::Rest => break,
                 Step::WaitUntil(at) => self.wait_until(&view, at).await,
-                Step::Fetch => self.fetch(&view).await,
+                Step::Fetch => {
+                    self.fetch(&view).await;
+                    self.attend_items(&view);
+                }
                 Step::Announce => {
                     let verdict = view.view.borrow_mut().announce(now);
                     self.deliver(&view, verdict);
@@ -102,14 +105,18 @@ impl Hub {
         let sent = fetch::Sent { key: &view.key, client: &client, trace: view.trace.take() };
         let fetched =
             fetch::fetch(&settings.upstream, via, sent, validated, &settings.options).await;
-        self.metrics().refetched(match fetched.answer {
+        self.count(&fetched.answer);
+        fetch::told_apart(fetched, known.as_deref())
+    }
+
+    pub(super) fn count(&self, answer: &Answer) {
+        self.metrics().refetched(match answer {
             Answer::State(_) => metrics::Refetch::State,
             Answer::NotModified => metrics::Refetch::NotModified,
             Answer::Refused(_) => metrics::Refetch::Refused,
             Answer::NotBindable(_) => metrics::Refetch::NotBindable,
             Answer::Failed(_) => metrics::Refetch::Failed,
         });
-        fetch::told_apart(fetched, known.as_deref())
     }
 
     pub(super) fn doubt(&self, view: &HomeView) {
@@ -128,6 +135,7 @@ impl Hub {
 
     pub(super) fn deliver(&self, view: &HomeView, verdict: Option<Verdict>) {
         if let Some(verdict) = verdict {
+            self.take_items(view, &verdict);
             view.deliver(&verdict, &self.mail);
         }
     }

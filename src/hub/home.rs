@@ -14,6 +14,7 @@ use crate::change::{Change, Touch};
 use crate::headers::ClientAddress;
 use crate::trace::Trace;
 use crate::uri::{PathKey, Uri};
+use crate::view::items::{Log, Table};
 use crate::view::{Pace, Verdict, View};
 
 /// Every view of this worker, found by key and by path.
@@ -52,6 +53,10 @@ pub(super) struct HomeView {
     pub(super) abandoned: Cell<bool>,
     /// The groups that it is found by.
     groups: RefCell<Vec<Arc<str>>>,
+    /// Its members, while somebody is told of them one by one.
+    pub(super) items: RefCell<Option<Box<Table>>>,
+    /// Tasks that ask for members.
+    pub(super) askers: Cell<usize>,
     seats: RefCell<Vec<WorkerSeat>>,
 }
 
@@ -60,6 +65,7 @@ struct WorkerSeat {
     /// Tickets not yet answered, with the number of the demand that each of them is.
     waiting: VecDeque<(u64, u64)>,
     covered: u64,
+    items: bool,
 }
 
 impl Home {
@@ -70,8 +76,16 @@ impl Home {
         mailbox: &Mailbox,
         pace: impl FnOnce(&ViewKey) -> Pace,
     ) -> Option<Rc<HomeView>> {
-        let (key, worker, ticket, client) = match seat {
-            Seat::Take { key, worker, ticket, client } => (key, worker, ticket, client),
+        let (key, worker, ticket, client, items) = match seat {
+            Seat::Take { key, worker, ticket, client, items } => {
+                (key, worker, ticket, client, items)
+            }
+            Seat::NoItems { key, worker } => {
+                if let Some(view) = self.views.borrow().get(&key) {
+                    view.tell_no_items(worker);
+                }
+                return None;
+            }
             Seat::Leave { key, worker } => {
                 self.leave(&key, worker, mailbox);
                 return None;
@@ -94,16 +108,22 @@ impl Home {
                 doubted: Cell::new(false),
                 abandoned: Cell::new(false),
                 groups: RefCell::new(Vec::new()),
+                items: RefCell::new(None),
+                askers: Cell::new(0),
                 seats: RefCell::new(Vec::new()),
             })
         }));
         view.client.replace(client);
         view.register(worker, ticket);
+        if items {
+            view.tell_items(worker);
+        }
         Some(view)
     }
 
     fn leave(&self, key: &Arc<ViewKey>, worker: usize, mailbox: &Mailbox) {
         let Some(view) = self.views.borrow().get(key).cloned() else { return };
+        view.tell_no_items(worker);
         view.seats.borrow_mut().retain(|seat| seat.worker != worker);
         self.close_if_empty(&view, mailbox);
     }
@@ -237,10 +257,42 @@ impl HomeView {
         let demand = self.view.borrow_mut().bind(Instant::now());
         let mut seats = self.seats.borrow_mut();
         let at = seats.iter().position(|seat| seat.worker == worker).unwrap_or_else(|| {
-            seats.push(WorkerSeat { worker, waiting: VecDeque::new(), covered: 0 });
+            let waiting = VecDeque::new();
+            seats.push(WorkerSeat { worker, waiting, covered: 0, items: false });
             seats.len() - 1
         });
         seats[at].waiting.push_back((ticket, demand));
+    }
+
+    fn tell_items(&self, worker: usize) {
+        self.items.borrow_mut().get_or_insert_default();
+        let mut seats = self.seats.borrow_mut();
+        seats.iter_mut().filter(|seat| seat.worker == worker).for_each(|seat| seat.items = true);
+    }
+
+    fn tell_no_items(&self, worker: usize) {
+        let mut seats = self.seats.borrow_mut();
+        seats.iter_mut().filter(|seat| seat.worker == worker).for_each(|seat| seat.items = false);
+        if seats.iter().all(|seat| !seat.items) {
+            self.items.replace(None);
+        }
+    }
+
+    fn log(&self) -> Option<Arc<Log>> {
+        self.items.borrow().as_ref().map(|table| Arc::clone(table.log()))
+    }
+
+    /// Tells what is new of members, and answers nobody: what is shown beside it is what was.
+    pub(super) fn deliver_items(&self, mail: &[Mailbox]) {
+        let (Some(verdict), Some(log)) = (self.view.borrow().live(), self.log()) else { return };
+        for seat in self.seats.borrow().iter().filter(|seat| seat.items) {
+            mail[seat.worker].deliver(Delivery {
+                key: Arc::clone(&self.key),
+                covers: 0,
+                verdict: verdict.clone(),
+                items: Some(Arc::clone(&log)),
+            });
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -253,6 +305,7 @@ impl HomeView {
         let over = matches!(verdict, Verdict::Ended(_));
         // What ends a view also answers those whose fetch it was.
         let answered = if over { self.view.borrow().in_flight_demand() } else { answered };
+        let log = self.log();
         let mut seats = self.seats.borrow_mut();
         for seat in seats.iter_mut() {
             while let Some((ticket, _)) = seat.waiting.pop_front_if(|(_, n)| *n <= answered) {
@@ -262,6 +315,7 @@ impl HomeView {
                 key: Arc::clone(&self.key),
                 covers: seat.covered,
                 verdict: verdict.clone(),
+                items: log.clone().filter(|_| seat.items),
             });
         }
         if over {

@@ -15,6 +15,7 @@ use crate::audience::ViewKey;
 use crate::change::Change;
 use crate::headers::ClientAddress;
 use crate::view::Verdict;
+use crate::view::items::Log;
 
 /// Changes that wait for one worker; one more and every view of it counts as changed.
 const MAX_CHANGES: usize = 4096;
@@ -34,7 +35,10 @@ pub type Credentials = Vec<(HeaderName, HeaderValue)>;
 #[derive(Debug)]
 pub enum Seat {
     /// Somebody waits for an answer that was fetched after this.
-    Take { key: Arc<ViewKey>, worker: usize, ticket: u64, client: ClientAddress },
+    /// `items`: and for what becomes of its members.
+    Take { key: Arc<ViewKey>, worker: usize, ticket: u64, client: ClientAddress, items: bool },
+    /// Nobody on the worker is told of its members any more.
+    NoItems { key: Arc<ViewKey>, worker: usize },
     /// The worker's last member left.
     Leave { key: Arc<ViewKey>, worker: usize },
 }
@@ -46,6 +50,8 @@ pub struct Delivery {
     /// Those who wait with a ticket up to this one have their answer.
     pub covers: u64,
     pub verdict: Verdict,
+    /// What is to be told of its members, on workers where somebody is.
+    pub items: Option<Arc<Log>>,
 }
 
 /// Answers to writes that wait for one worker; at the bound the views are fetched instead.
@@ -149,7 +155,7 @@ impl Mailbox {
         self.bell.notify_one();
     }
 
-    pub fn deliver(&self, delivery: Delivery) {
+    pub fn deliver(&self, mut delivery: Delivery) {
         {
             let mut mail = self.mail();
             let Mail { deliveries, latest, .. } = &mut *mail;
@@ -160,6 +166,7 @@ impl Mailbox {
                 },
             );
             if let Some(earlier) = replaced {
+                delivery.covers = delivery.covers.max(earlier.covers);
                 *earlier = delivery;
             } else {
                 latest.insert(Arc::clone(&delivery.key), deliveries.len());

@@ -11,6 +11,7 @@ use crate::audience::{Audience, Vary, ViewKey, Viewer};
 use crate::headers::ClientAddress;
 use crate::namespace::Name;
 use crate::uri::Uri;
+use crate::view::items::{Log, Reading};
 use crate::view::{End, State, Verdict};
 
 /// What a binding belongs to, a socket or a request of plain HTTP, as the hub sees it.
@@ -52,7 +53,7 @@ pub struct Binding {
     owner: Weak<dyn Owner>,
     mirror: RefCell<Option<Rc<Mirror>>>,
     slot: Cell<usize>,
-    waiting: RefCell<Vec<(u64, Purpose)>>,
+    pub(super) waiting: RefCell<Vec<(u64, Purpose)>>,
     /// What the client held under its previous credential: versions of two audiences do not
     /// compare, contents do.
     before: RefCell<Option<Arc<State>>>,
@@ -72,7 +73,9 @@ pub struct Mirror {
     pub key: Arc<ViewKey>,
     pub state: RefCell<Option<Arc<State>>>,
     pub stale: Cell<bool>,
-    members: RefCell<Vec<Rc<Binding>>>,
+    /// What is to be told of members of the state.
+    pub(super) log: RefCell<Option<Arc<Log>>>,
+    pub(super) members: RefCell<Vec<Rc<Binding>>>,
     /// Those of them that wait for an answer: all that an answer concerns which changes nothing.
     waiters: Cell<Vec<Rc<Binding>>>,
     /// There while a member wants patches.
@@ -85,6 +88,7 @@ impl Mirror {
             key,
             state: RefCell::new(None),
             stale: Cell::new(false),
+            log: RefCell::new(None),
             members: RefCell::new(Vec::new()),
             waiters: Cell::new(Vec::new()),
             history: Cell::new(None),
@@ -147,9 +151,17 @@ impl Mirror {
 
     /// Takes in what the view's home says. Gives the members that must be bound again, because the
     /// upstream's `Vary` names something that only their own requests carry.
-    pub(super) fn apply(&self, covers: u64, verdict: &Verdict) -> Vec<Rc<Binding>> {
+    pub(super) fn apply(
+        &self,
+        covers: u64,
+        verdict: &Verdict,
+        items: Option<Arc<Log>>,
+    ) -> Vec<Rc<Binding>> {
         let concerns_all = match verdict {
-            Verdict::Live { state, stale } => self.show(state, *stale),
+            Verdict::Live { state, stale } => {
+                let tells = self.tell(items);
+                self.show(state, *stale) || tells
+            }
             Verdict::Failed(_) => false,
             Verdict::Ended(_) => true,
         };
@@ -170,7 +182,9 @@ impl Mirror {
                 }
                 Verdict::Live { state, stale } => {
                     member.answer(&*owner, covers, verdict);
-                    if member.live.get() && member.differs(state, *stale) {
+                    if member.live.get()
+                        && (member.differs(state, *stale) || member.lacks_items(self))
+                    {
                         owner.owe(member);
                     }
                 }
@@ -314,6 +328,7 @@ impl Binding {
             self.before.replace(Some(state));
         }
         self.held.replace(None);
+        self.read(Reading::NOTHING);
         self.moved.set(self.moved.get() || self.live.get());
         self.live.set(false);
     }
@@ -324,6 +339,7 @@ impl Binding {
         if self.held.borrow().as_deref() != Some(version) {
             self.held.replace(None);
             self.before.replace(None);
+            self.read(Reading::NOTHING);
         }
     }
 
@@ -371,12 +387,18 @@ impl Binding {
         if due.is_empty() {
             return;
         }
+        let asks = due.iter().any(|(_, purpose)| purpose.wants_items());
+        let without_items = if asks { self.without_items(verdict) } else { None };
+        let is_good = |purpose: &Purpose| without_items.is_none() || !purpose.wants_items();
         let mut outdated = false;
-        if let Verdict::Live { state, .. } = verdict {
+        if let Verdict::Live { state, .. } = verdict
+            && due.iter().any(|(_, purpose)| is_good(purpose))
+        {
             self.live.set(true);
             let before = self.before.take();
             if before.is_some_and(|before| before.same_content(state)) {
                 self.held.replace(Some(Arc::clone(&state.version)));
+                self.read_embedded();
             } else {
                 outdated = self.moved.get();
             }
@@ -384,11 +406,14 @@ impl Binding {
         }
         let shown = due.iter().any(|(_, purpose)| purpose.shows_the_state());
         for (_, purpose) in due {
+            let refused = without_items.as_ref().filter(|_| purpose.wants_items());
+            let verdict = refused.unwrap_or(verdict);
             owner.answer(self, purpose, verdict);
         }
         if outdated && !shown {
             // A bind without a version does not bring up to date what was held before the move.
             self.held.replace(None);
+            self.read(Reading::NOTHING);
         }
     }
 }

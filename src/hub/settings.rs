@@ -64,6 +64,7 @@ impl Hub {
                 view.view.borrow_mut().set_pace(now, pace);
                 self.attend(&view);
             }
+            self.reread_items(&view);
         }
     }
 
@@ -87,6 +88,7 @@ impl Hub {
         for view in self.home.all() {
             view.doubted.set(true);
             view.abandoned.set(true);
+            view.lose_items();
             view.view.borrow_mut().begin_again(now);
             self.attend(&view);
         }

@@ -1,4 +1,4 @@
-//! What a binding has that few have: it is told what changed, or ends by itself.
+//! What a binding has that few have: it is told what changed, or of members, or ends by itself.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Hub;
+use super::items::Told;
 use super::mirror::Binding;
 
 /// Made when it is first needed; of most bindings never.
@@ -13,6 +14,8 @@ use super::mirror::Binding;
 pub struct Terms {
     /// Changes may come as patches.
     pub(super) delta: Cell<bool>,
+    /// How far the client was told of members, if it is.
+    pub(super) told: Cell<Option<Told>>,
     life: Cell<Option<Life>>,
 }
 

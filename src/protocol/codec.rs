@@ -40,6 +40,7 @@ struct Envelope<'a> {
     delta: Option<&'a RawValue>,
     ttl: Option<&'a RawValue>,
     items: Option<&'a RawValue>,
+    state: Option<&'a RawValue>,
 }
 
 impl<'a> Envelope<'a> {
@@ -59,6 +60,7 @@ impl<'a> Envelope<'a> {
             Key::Delta => &mut self.delta,
             Key::Ttl => &mut self.ttl,
             Key::Items => &mut self.items,
+            Key::State => &mut self.state,
             Key::Status
             | Key::Error
             | Key::Code
@@ -197,7 +199,8 @@ pub fn decode(text: &str, format: Format) -> Result<Message, Malformed> {
         packed: None,
         delta: boolean("delta", envelope.delta)?,
         ttl: seconds("ttl", envelope.ttl)?,
-        unsupported: given(envelope.items).filter(|raw| raw.get() != "false").map(|_| "items"),
+        items: boolean("items", envelope.items)?.unwrap_or(false),
+        state: boolean("state", envelope.state)?,
         id,
     })
 }
@@ -437,6 +440,7 @@ mod tests {
             event: Some("update"),
             status: Some(Status::Ok),
             uri: Some("/a"),
+            item: Some("/a/1"),
             channel: Some("c"),
             namespace: None,
             data: Some(&data),
@@ -449,8 +453,8 @@ mod tests {
             count: Some(3),
             error: Some(&problem),
         };
-        let long = r#"{"id":1,"event":"update","status":"ok","uri":"/a","channel":"c","data":{ "a": 1.0},"patch":[],"from":"u","version":"v","expires":1400382523,"reason":"limit","count":3,"error":{"code":"rate_limited","message":"\"slow\"","http_status":429,"data":"\u0007","retry_after":7}}"#;
-        let short = r#"{"i":1,"e":"update","s":"ok","u":"/a","c":"c","d":{ "a": 1.0},"p":[],"f":"u","v":"v","y":1400382523,"r":"limit","q":3,"x":{"k":"rate_limited","m":"\"slow\"","g":429,"d":"\u0007","a":7}}"#;
+        let long = r#"{"id":1,"event":"update","status":"ok","uri":"/a","item":"/a/1","channel":"c","data":{ "a": 1.0},"patch":[],"from":"u","version":"v","expires":1400382523,"reason":"limit","count":3,"error":{"code":"rate_limited","message":"\"slow\"","http_status":429,"data":"\u0007","retry_after":7}}"#;
+        let short = r#"{"i":1,"e":"update","s":"ok","u":"/a","o":"/a/1","c":"c","d":{ "a": 1.0},"p":[],"f":"u","v":"v","y":1400382523,"r":"limit","q":3,"x":{"k":"rate_limited","m":"\"slow\"","g":429,"d":"\u0007","a":7}}"#;
         assert_eq!(encode(&message, Format::Json).as_ref()[4..], *long.as_bytes());
         assert_eq!(encode(&message, Format::JsonCompact).as_ref()[4..], *short.as_bytes());
         let long: Value = serde_json::from_str(long).unwrap();

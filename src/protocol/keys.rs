@@ -66,6 +66,7 @@ keys! {
     Expires "expires" "y"
     Items "items" "l"
     Item "item" "o"
+    State "state" "z"
     Bind "bind" "b"
     Method "method" "h"
     Return "return" "w"

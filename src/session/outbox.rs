@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
+use super::items;
 use crate::hub::mirror::Binding;
 use crate::protocol::deflate::Dialect;
 use crate::protocol::{Format, Outgoing, codec};
@@ -245,9 +246,19 @@ impl Outbox {
         }
     }
 
-    /// Makes the frames that a binding is owed, and counts them.
-    fn show(&self, binding: &Binding) -> (Option<Bytes>, Option<Bytes>) {
-        let (state, notice) = frames_of(binding, self.dialect);
+    /// Makes the frames that a binding is owed, and counts them. One that is told of members is
+    /// given its next frame, and is ready again as long as there are more.
+    fn show(&self, binding: &Rc<Binding>) -> (Option<Bytes>, Option<Bytes>) {
+        let (state, notice) = match binding.told() {
+            None => frames_of(binding, self.dialect),
+            Some(told) => {
+                let (frame, notice, has_more) = items::frames_of(binding, told, self.dialect);
+                if has_more {
+                    self.mark_ready(binding);
+                }
+                (frame, notice)
+            }
+        };
         let count = u64::from(state.is_some()) + u64::from(notice.is_some());
         self.shown.set(self.shown.get() + count);
         (state, notice)
@@ -293,7 +304,7 @@ fn frames_of(binding: &Binding, dialect: Dialect) -> (Option<Bytes>, Option<Byte
     (frame, Some(codec::encode(&notice, dialect.format())))
 }
 
-fn state_frame(state: &State, binding: &Binding, dialect: Dialect) -> Bytes {
+pub(super) fn state_frame(state: &State, binding: &Binding, dialect: Dialect) -> Bytes {
     let (versioned, format) = (binding.versioned.get(), dialect.format());
     match (&binding.spelling, &binding.namespace) {
         (None, None) => state.frames[usize::from(versioned)]

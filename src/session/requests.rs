@@ -11,11 +11,13 @@ use crate::channel::{self, Denied};
 use crate::gate::Action;
 use crate::handlers;
 use crate::hub::Unbound;
+use crate::hub::items::Shows;
 use crate::hub::mail::Published;
 use crate::hub::mirror::{Ask, Binding, Owner, Purpose};
 use crate::protocol::codec::Malformed;
 use crate::protocol::{Close, ErrorCode, Message, Outgoing, Problem, Status};
 use crate::uri::Uri;
+use crate::view::items::Reading;
 use crate::view::{Content, End, State, Verdict};
 
 /// Messages over the rate, in a row, after which the socket is closed.
@@ -131,11 +133,16 @@ impl Session {
 
     fn bind(&self, message: Message) {
         let Some(uri) = self.uri_of(&message) else { return };
-        if let Some(option) = message.unsupported {
-            let text = format!("\"{option}\" is not supported by this release");
-            let problem = Problem::new(ErrorCode::BadRequest, text);
-            return self.refuse(message.id.as_deref(), &problem);
-        }
+        let shows = match (message.items, message.state.unwrap_or(true)) {
+            (false, true) => Shows::State,
+            (true, true) => Shows::StateAndItems,
+            (true, false) => Shows::Items,
+            (false, false) => {
+                let text = "without the state there are only items: \"items\" must be true";
+                let problem = Problem::new(ErrorCode::BadRequest, text);
+                return self.refuse(message.id.as_deref(), &problem);
+            }
+        };
         let viewer = self.viewer();
         let paid = self.pay(Action::Bind, &viewer).and_then(|()| match viewer.credentials() {
             [] => Ok(()),
@@ -152,7 +159,8 @@ impl Session {
         let id = message.id.clone();
         // Who is to be told what changed must know of what.
         let version = message.version.or(message.delta.filter(|delta| *delta).map(|_| None));
-        let ask = Ask { id: message.id, version, delta: message.delta, ttl: message.ttl };
+        let (delta, ttl) = (message.delta, message.ttl);
+        let ask = Ask { id: message.id, version, delta, ttl, shows };
         let purpose = Purpose::Bind(Box::new(ask));
         let hub = &self.sessions.hub;
         if let Err(unbound) = hub.wait(&binding, self.client(), purpose) {
@@ -215,10 +223,13 @@ impl Session {
         let mut answer = Outgoing { id, status: Some(Status::Ok), expires, ..Outgoing::default() };
         if let Some(known) = &ask.version {
             binding.versioned.set(true);
-            let is_known = known.as_deref() == Some(&*state.version);
+            let is_known =
+                known.as_deref() == Some(&*state.version) && binding.is_told_by_versions(ask.shows);
             // Where no answer will carry the state, the first event does.
             let is_shown = id.is_some() || is_known;
             binding.held.replace(is_shown.then(|| Arc::clone(&state.version)));
+            let read = if is_shown { binding.all_read() } else { Reading::NOTHING };
+            binding.show(ask.shows, read);
             answer.version = Some(&state.version);
             answer.data = match &state.content {
                 _ if is_known => None,
@@ -228,8 +239,7 @@ impl Session {
             };
         } else {
             // Without a version the client fetches for itself, or has already.
-            let mut held = binding.held.borrow_mut();
-            held.get_or_insert_with(|| Arc::clone(&state.version));
+            binding.go_on(ask.shows, &state.version);
         }
         if id.is_some() {
             self.send(&answer);

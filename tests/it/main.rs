@@ -43,6 +43,7 @@ mod http2_strict;
 mod http_limits;
 mod http_page;
 mod import;
+mod items;
 mod lifetime;
 mod limits;
 mod load;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use pogo::protocol::Format;
+use pogo::route::{ItemData, Items, Rule};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -55,6 +56,11 @@ enum Step {
     Show {
         client: usize,
         target: usize,
+    },
+    /// The collection, and what becomes of its members.
+    BindItems {
+        client: usize,
+        state: bool,
     },
     Unbind {
         client: usize,
@@ -99,6 +105,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => item.prop_map(|item| Step::Delete { item }),
         1 => (user.clone(), any::<bool>()).prop_map(|(user, allowed)| Step::Access { user, allowed }),
         6 => (client.clone(), target.clone()).prop_map(|(client, target)| Step::Bind { client, target }),
+        3 => (client.clone(), any::<bool>()).prop_map(|(client, state)| Step::BindItems { client, state }),
         3 => (client.clone(), target.clone()).prop_map(|(client, target)| Step::Show { client, target }),
         1 => (client.clone(), target.clone()).prop_map(|(client, target)| Step::Unbind { client, target }),
         2 => client.clone().prop_map(|client| Step::Reconnect { client }),
@@ -128,10 +135,11 @@ struct Item {
 
 type Truths = Arc<Mutex<HashMap<u64, Truth>>>;
 
-/// One API and one Pogo of two workers serve all schedules, each below a path of its own.
+/// One API and two Pogos of two workers serve all schedules, each below a path of its own. One asks
+/// for members, the other takes what stands in the collection.
 struct World {
     api: Api,
-    pogo: Pogo,
+    pogos: [Pogo; 2],
     truths: Truths,
     schedules: AtomicU64,
 }
@@ -161,11 +169,20 @@ impl World {
         let truths = Truths::default();
         let answering = Arc::clone(&truths);
         api.on("", move |seen, _| answer(&answering, seen));
-        let pogo = Pogo::at(&api.address().to_string(), |options| {
-            options.workers = 2;
-            options.hub.min_interval = std::time::Duration::from_millis(5);
+        let pogos = [ItemData::Fetched, ItemData::Embedded].map(|data| {
+            Pogo::at(&api.address().to_string(), |options| {
+                options.workers = 2;
+                options.hub.min_interval = std::time::Duration::from_millis(5);
+                let items = Items { id: "/item".into(), data, ..Items::default() };
+                let path = "/{schedule}/items".into();
+                options.routes = vec![Rule { path, items, ..Rule::default() }];
+            })
         });
-        Self { api, pogo, truths, schedules: AtomicU64::new(0) }
+        Self { api, pogos, truths, schedules: AtomicU64::new(0) }
+    }
+
+    fn pogo(&self, schedule: u64) -> &Pogo {
+        &self.pogos[schedule as usize % 2]
     }
 }
 
@@ -266,6 +283,8 @@ struct Client {
     pending: HashMap<u64, Pending>,
     ids: u64,
     bound: BTreeMap<usize, Held>,
+    /// It is told of the collection's members, and perhaps of its states.
+    items: Option<bool>,
     /// What it held on its previous socket and asked to bind again.
     returning: BTreeMap<usize, Held>,
 }
@@ -309,7 +328,17 @@ impl Run<'_> {
                 let body = json!({"user": user, "allowed": allowed}).to_string();
                 self.send_write("POST", &format!("/s{}", self.schedule), &body);
             }
+            Step::BindItems { client, state } => {
+                let message = json!({
+                    "event": "bind", "uri": self.uri(0), "version": null, "items": true, "state": state,
+                });
+                self.clients[client].items = Some(state);
+                self.clients[client].request(message, Pending::Bind(0));
+            }
             Step::Bind { client, target } => {
+                if target == 0 {
+                    self.clients[client].items = None;
+                }
                 let delta = self.clients[client].delta;
                 let message = json!({"event": "bind", "uri": self.uri(target), "version": null, "delta": delta});
                 self.clients[client].request(message, Pending::Bind(target));
@@ -354,7 +383,7 @@ impl Run<'_> {
     }
 
     fn send_write(&mut self, method: &str, path: &str, body: &str) {
-        self.writes.push(self.world.pogo.ask(&format!(
+        self.writes.push(self.world.pogo(self.schedule).ask(&format!(
             "{method} {path} HTTP/1.1\r\nHost: api\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )));
@@ -367,10 +396,15 @@ impl Run<'_> {
         let user = old.next_user.unwrap_or(old.user);
         let held = std::mem::take(&mut old.bound);
         let manner = (old.socket.format(), old.delta);
-        let mut new = Client::open(&self.world.pogo, manner, user);
+        let mut new = Client::open(self.world.pogo(schedule), manner, user);
         for (target, held) in held {
             let version = json!(held.version);
-            let message = json!({"event": "bind", "uri": uri(schedule, target), "version": version, "delta": new.delta});
+            let mut message = json!({"event": "bind", "uri": uri(schedule, target), "version": version, "delta": new.delta});
+            if let Some(state) = old.items.filter(|_| target == 0) {
+                message["items"] = json!(true);
+                message["state"] = json!(state);
+                new.items = old.items;
+            }
             new.request(message, Pending::Bind(target));
             new.returning.insert(target, held);
         }
@@ -449,6 +483,7 @@ impl Client {
             pending: HashMap::new(),
             ids: 0,
             bound: BTreeMap::new(),
+            items: None,
             returning: BTreeMap::new(),
         }
     }
@@ -492,6 +527,9 @@ impl Client {
         let target = (0..TARGETS).find(|target| message["uri"] == json!(uri(schedule, *target)));
         let Some(target) = target else { return };
         let version = message["version"].as_str().map(str::to_owned);
+        if let Some(item) = message["item"].as_str() {
+            return self.take_item(schedule, item, message, version);
+        }
         match message["event"].as_str().expect("an event") {
             "update" => {
                 let data = Some(message["data"].clone());
@@ -516,6 +554,29 @@ impl Client {
             }
             "stale" | "fresh" => {}
             other => panic!("unexpected event {other}"),
+        }
+    }
+
+    /// Folds what is told of a member into the collection.
+    fn take_item(&mut self, schedule: u64, item: &str, event: &Value, version: Option<String>) {
+        let number = item.rsplit('/').next().and_then(|number| number.parse::<u64>().ok());
+        // Told before the answer to an unbind.
+        let Some(held) = self.bound.get_mut(&0) else { return };
+        let list = held.data.as_mut().and_then(|data| data["items"].as_array_mut());
+        let list = list.expect("it has items");
+        list.retain(|member| member["item"].as_u64() != number);
+        if let Some(data) = event.get("data") {
+            let at = list.partition_point(|member| member["item"].as_u64() < number);
+            list.insert(at, data.clone());
+        }
+        held.version = version;
+        if event["event"] != "delete" && event.get("data").is_none() {
+            // It could not be asked for: the client begins anew.
+            let message = json!({
+                "event": "bind", "uri": uri(schedule, 0), "version": null, "items": true,
+            });
+            self.items = Some(true);
+            self.request(message, Pending::Bind(0));
         }
     }
 
@@ -569,7 +630,7 @@ fn run(world: &World, manners: &Manners, steps: &[Step]) -> Result<(), TestCaseE
     world.truths.lock().unwrap().insert(schedule, Truth::default());
     let clients = manners.iter().enumerate();
     let clients =
-        clients.map(|(client, manner)| Client::open(&world.pogo, *manner, client % USERS));
+        clients.map(|(client, manner)| Client::open(world.pogo(schedule), *manner, client % USERS));
     let clients = clients.collect();
     let mut run = Run { world, schedule, clients, values: 0, writes: Vec::new() };
     for step in steps {

@@ -39,7 +39,6 @@ fn options_of_later_releases_are_refused_or_harmless() {
     let mut socket = Socket::open(&pogo);
     let bind = |option: &str| json!({"event": "bind", "uri": "/posts/1", option: true});
     assert_eq!(socket.error(bind("ttl")), "bad_request");
-    assert_eq!(socket.error(bind("items")), "bad_request");
     socket.must(bind("delta"));
     let elsewhere = json!({"event": "bind", "uri": "/posts/1", "namespace": "/analytics"});
     assert_eq!(socket.error(elsewhere), "not_found");
