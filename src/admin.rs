@@ -38,6 +38,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::{Answer, Refusal};
+use crate::channel;
 use crate::connections::Connections;
 use crate::gate::Gate;
 use crate::gate::auth::Secret;
@@ -106,6 +107,7 @@ pub struct Subject {
     pub token: Option<Secret>,
     pub hosts: Vec<String>,
     pub routes: Arc<Routes>,
+    pub channels: Arc<[channel::Rule]>,
     /// Where the requests of those are counted.
     pub counted: metrics::Routes,
     pub gate: Arc<Gate>,

@@ -7,6 +7,7 @@
 //!
 //! An option on the command line beats one in the environment, which beats the file.
 
+mod channel;
 mod check;
 mod document;
 mod fault;
@@ -269,6 +270,7 @@ mod tests {
         ("timeouts.drain", "\"9s\"", true),
         ("limits.connections", "99", true),
         ("limits.connections_per_address", "99", true),
+        ("limits.history_bytes", "99", true),
         ("limits.header_bytes", "\"9KiB\"", true),
         ("limits.headers", "99", true),
         ("limits.body_bytes", "99", true),
@@ -349,6 +351,14 @@ mod tests {
         ("channel.pattern", "\"other\"", true),
         ("channel.subscribe", "\"nobody\"", true),
         ("channel.publish", "\"nobody\"", true),
+        ("channel.ask", "\"/other\"", true),
+        ("channel.ask_for", "\"9s\"", true),
+        ("channel.presence", "true", true),
+        ("channel.echo", "true", true),
+        ("channel.overflow", "\"close\"", true),
+        ("channel.history.count", "9", true),
+        ("channel.history.ttl", "\"9s\"", true),
+        ("channel.history.bytes", "99", true),
         ("namespace.name", "\"/other\"", true),
         ("namespace.upstream", "\"http://b\"", true),
         ("namespace.gate.rate.messages", "\"9/s\"", true),
@@ -381,11 +391,12 @@ mod tests {
         "upstream_tls.client_certificate",
         "upstream_tls.client_key",
         "admin.token_file",
+        "channel.presence_subject",
     ];
     const BASE: &str = "upstream = \"http://a\"\n[auth]\nverify = \"/me\"\n\
         expires_pointer = \"/expires\"\n[gate]\ntrusted_proxies = [\"192.0.2.1\"]\n[admin]\n\
-        [[route]]\npath = \"/{id}\"\n[[channel]]\npattern = \"a\"\nsubscribe = \"anyone\"\n\
-        publish = \"anyone\"\n[[namespace]]\nname = \"/a\"\nupstream = \"http://c\"\n\
+        [[route]]\npath = \"/{id}\"\n[[channel]]\npattern = \"a\"\nsubscribe = \"ask\"\n\
+        publish = \"ask\"\nask = \"/may\"\n[[namespace]]\nname = \"/a\"\nupstream = \"http://c\"\n\
         [[namespace.route]]\npath = \"/{id}\"\n[[namespace.channel]]\n\
         pattern = \"a\"\nsubscribe = \"anyone\"\npublish = \"anyone\"\n\
         [[namespace.handler]]\nevent = \"a\"\nforward = \"http://a/b\"\n";

@@ -4,6 +4,7 @@
 //! one GET per audience however many workers there are. Each worker with members has a mirror of
 //! it. Between home and mirrors go messages; inside a worker nothing is shared or locked.
 
+mod channels;
 mod drive;
 pub mod fetch;
 mod history;
@@ -12,7 +13,6 @@ pub mod items;
 pub mod mail;
 pub mod mirror;
 mod node;
-mod published;
 mod purpose;
 mod settings;
 mod terms;
@@ -28,13 +28,14 @@ use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use self::home::Home;
-use self::mail::{Credentials, Mail, Mailbox, Published, Seat};
+use self::mail::{Credentials, Mail, Mailbox, Seat};
 use self::mirror::{Binding, Mirror, Owner, Purpose};
 pub use self::node::Node;
 pub use self::settings::{Refetches, Settings, Standing};
 use self::written::{Expectation, Written};
 use crate::audience::ViewKey;
 use crate::change::Change;
+use crate::channel::Published;
 use crate::headers::ClientAddress;
 use crate::metrics;
 use crate::protocol::Reason;
@@ -168,15 +169,6 @@ impl Hub {
     pub fn logged_out(&self, credentials: Credentials) {
         let credentials = Arc::new(credentials);
         self.mail.iter().for_each(|mailbox| mailbox.log_out(&credentials));
-    }
-
-    /// Sends a channel event to the subscribers on other workers.
-    pub fn publish(&self, published: &Published) {
-        for (worker, mailbox) in self.mail.iter().enumerate() {
-            if worker != self.worker {
-                mailbox.publish(published.clone());
-            }
-        }
     }
 
     /// A binding that waits for nothing yet; see [`Hub::wait`].

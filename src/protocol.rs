@@ -36,6 +36,10 @@ pub struct Message {
     pub returns: bool,
     pub delta: Option<bool>,
     pub ttl: Option<Duration>,
+    /// `Some(None)` is `"since": null`: the client asks for what is kept and knows nothing of it.
+    pub since: Option<Option<String>>,
+    /// The client wants to be told who is on the channel.
+    pub presence: bool,
     /// Members of a collection are to be told of one by one.
     pub items: bool,
     /// `false`: and not in whole states.
@@ -66,6 +70,8 @@ pub struct Outgoing<'a> {
     pub expires: Option<u64>,
     pub reason: Option<Reason>,
     pub count: Option<u64>,
+    /// How far the client knows the channel after this.
+    pub offset: Option<&'a str>,
     pub error: Option<&'a Problem>,
 }
 
@@ -81,7 +87,7 @@ enum Field<'a> {
 type Fields<'a, const N: usize> = [Option<(Key, Field<'a>)>; N];
 
 impl Outgoing<'_> {
-    fn fields(&self) -> Fields<'_, 15> {
+    fn fields(&self) -> Fields<'_, 16> {
         let (namespace, channel) = match self.channel {
             Some(channel) => {
                 let (namespace, channel) = namespace::of_channel(channel);
@@ -105,6 +111,7 @@ impl Outgoing<'_> {
             self.expires.map(|expires| (Key::Expires, Field::Number(expires))),
             text(Key::Reason, self.reason.map(Reason::name)),
             self.count.map(|count| (Key::Count, Field::Number(count))),
+            text(Key::Offset, self.offset),
             self.error.map(|problem| (Key::Error, Field::Problem(problem))),
         ]
     }
@@ -125,7 +132,7 @@ impl Status {
     }
 }
 
-/// Why a binding ended.
+/// Why a binding or a subscription ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     Forbidden,
@@ -267,6 +274,10 @@ pub enum Close {
     },
     NoPong,
     RateLimited,
+    /// It did not take what it must not miss: come back.
+    Overloaded {
+        retry_after: u64,
+    },
     /// An operator does not want this session here.
     Ended,
 }
@@ -285,6 +296,7 @@ impl Close {
             Self::Forbidden { .. } => 4403,
             Self::NoPong => 4408,
             Self::RateLimited => 4429,
+            Self::Overloaded { .. } => 4503,
             Self::Ended => 4403,
         }
     }
@@ -308,6 +320,9 @@ impl Close {
             }
             Self::Forbidden { retry_after: None } => "this address is denied".into(),
             Self::NoPong => "no pong".into(),
+            Self::Overloaded { retry_after } => {
+                format!("overloaded; retry_after={retry_after}").into()
+            }
             Self::RateLimited => "over the message rate".into(),
             Self::Ended => "ended by the operator".into(),
         }

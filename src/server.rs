@@ -46,6 +46,8 @@ pub struct Options {
     pub connections: usize,
     /// Of clients, from one address (IPv6: one /64), unless it is a trusted proxy's; 0 is no limit.
     pub connections_per_address: usize,
+    /// What the histories of all channels may hold, in bytes.
+    pub history_bytes: usize,
     /// How long a drain waits for what is under way.
     pub drain: Duration,
     /// What clients are shown; none speaks to them in the clear.
@@ -71,6 +73,7 @@ impl Default for Options {
             workers: 0,
             connections: 16_384,
             connections_per_address: 0,
+            history_bytes: 64 << 20,
             drain: Duration::from_secs(30),
             tls: None,
             gateway: gateway::Options::default(),
@@ -204,7 +207,7 @@ fn share(options: &Options, workers: usize) -> Shared {
     let metrics = Arc::new(metrics::Node::new(workers, patterns));
     Shared {
         workers,
-        hubs: hub::Node::new(Arc::clone(&metrics)),
+        hubs: hub::Node::new(Arc::clone(&metrics), options.history_bytes),
         mail: (0..workers).map(|_| Mailbox::default()).collect(),
         connections: Connections::new(options.connections, options.connections_per_address),
         metrics,

@@ -4,7 +4,9 @@
 //! reach through `Rc`. It never waits for anything else: calls to the upstream run beside it, and
 //! what it owes is written by the worker's flusher, once per turn for every socket.
 
+mod asks;
 mod calls;
+mod channels;
 mod credential;
 #[doc(hidden)] // Public for the fuzzers alone.
 pub mod deflate;
@@ -18,6 +20,7 @@ pub mod handshake;
 pub mod inflate;
 mod items;
 mod lifetime;
+mod membership;
 pub mod namespaces;
 mod options;
 pub mod orders;
@@ -29,7 +32,6 @@ mod review;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -39,6 +41,7 @@ use tokio::time::Instant;
 
 use self::calls::Calls;
 use self::frames::{Frames, Received};
+use self::membership::Channels;
 use self::namespaces::{Extra, Outlet};
 pub use self::options::Options;
 pub use self::registry::{Services, Sessions};
@@ -85,7 +88,7 @@ pub(crate) struct Session {
     bindings: RefCell<Vec<Rc<Binding>>>,
     /// Bindings may be among them that end by themselves.
     has_ends: Cell<bool>,
-    channels: RefCell<Vec<Arc<str>>>,
+    channels: Channels,
     calls: Calls,
     /// Malformed messages since the last good one.
     strikes: Cell<u32>,
@@ -296,12 +299,8 @@ impl Session {
     /// Leaves every view and channel.
     fn release(&self) {
         self.release_parts();
-        for binding in self.bindings.take() {
-            self.sessions.hub.leave(&binding);
-        }
-        for channel in self.channels.take() {
-            self.sessions.members.leave(&channel, self.id);
-        }
+        self.bindings.take().iter().for_each(|binding| self.sessions.hub.leave(binding));
+        self.channels.take().iter().for_each(|subscription| self.depart(subscription));
         self.outbox.clear();
     }
 
@@ -363,8 +362,8 @@ impl Session {
         };
         let lifetime = options.max_lifetime.map(|life| self.born + life);
         let grace = self.must_authenticate().then_some(self.born + AUTH_GRACE);
-        let ends = [lifetime, grace, self.expires.get(), self.first_end_of_all()];
-        ends.into_iter().flatten().fold(silence, Instant::min)
+        let others = [self.expires.get(), self.first_end_of_all(), self.first_recheck()];
+        others.into_iter().chain([lifetime, grace]).flatten().fold(silence, Instant::min)
     }
 
     /// Does what is due at `now`.
@@ -383,6 +382,7 @@ impl Session {
         if self.expires.get().is_some_and(|at| at <= now) {
             self.expire();
         }
+        self.recheck_channels(now);
         self.end_what_is_over(now);
         self.parts().iter().for_each(|part| part.end_what_is_over(now));
         let is_judged = self.paused.get() || self.judging.get() > 0;

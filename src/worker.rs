@@ -140,6 +140,9 @@ async fn tick(number: usize, worker: Rc<Worker>) {
                 branch.upstream.count(front.access.metrics());
             }
         }
+        if number == 0 && count % SWEEP_TICKS == 0 {
+            worker.shared.hubs.sweep();
+        }
         if number == 0 && count % GATE_TICKS == 0 {
             front.settings.gate.sweep();
             front.settings.routes.sweep();

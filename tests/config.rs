@@ -526,6 +526,49 @@ fn a_channel_rule_that_cannot_hold_is_refused() {
         "pogo.toml:5: channel.publish: nothing checks tokens, so any would do; set auth.verify or \
          [auth.jwt]",
     );
+    for (lines, message) in [
+        ("publish = \"ask\"", "2: channel.ask: \"ask\" needs the path where the upstream is asked"),
+        (
+            "publish = \"anyone\"\nask = \"/may\"",
+            "6: channel.ask: nobody is asked for: neither subscribe nor publish is \"ask\"",
+        ),
+        (
+            "publish = \"ask\"\nask = \"may\"",
+            "6: channel.ask: found \"may\", expected a path such as \"/live\", without a query or a \
+             pattern",
+        ),
+        (
+            "publish = \"anyone\"\npresence_subject = true",
+            "6: channel.presence_subject: nobody is shown without presence",
+        ),
+        (
+            "publish = \"anyone\"\npresence = true\npresence_subject = true",
+            "7: channel.presence_subject: only a JWT that is checked has a subject; set [auth.jwt]",
+        ),
+        (
+            "publish = \"anyone\"\nhistory = 0",
+            "6: channel.history.count: found 0, expected 1 or more",
+        ),
+        (
+            "publish = \"anyone\"\nhistory = 10001",
+            "6: channel.history.count: at most 10000 events of one channel are kept",
+        ),
+        (
+            "publish = \"anyone\"\nhistory = { ttl = \"0s\" }",
+            "6: channel.history.ttl: found 0s, expected a duration longer than zero",
+        ),
+        (
+            "publish = \"anyone\"\nhistory = \"all\"",
+            "6: channel.history: found \"all\", expected a number of events, or { count, ttl, bytes }",
+        ),
+        (
+            "publish = \"anyone\"\noverflow = \"drop\"",
+            "6: channel.overflow: found \"drop\", expected \"lost\" or \"close\"",
+        ),
+    ] {
+        let lines = format!("[[channel]]\npattern = \"a\"\nsubscribe = \"anyone\"\n{lines}\n");
+        refuses_after_upstream(&lines, &format!("pogo.toml:{message}"));
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use super::Desk;
 use super::answer::{Answer, Refusal};
 use crate::change;
+use crate::channel::Said;
 use crate::handlers::is_reserved;
-use crate::hub::mail::Published;
 
 /// URIs and groups in one announcement.
 const MOST_CHANGES: usize = 1000;
@@ -83,8 +83,9 @@ impl Desk {
             return Err(Refusal::unprocessable(format!("{event:?} is an event of Pogo's own")));
         }
         tracing::debug!(%channel, event, "an operator published");
-        let published = Published::new(channel.into(), event, data, None);
-        self.reach.mail.iter().for_each(|mailbox| mailbox.publish(published.clone()));
+        let (channel, said) = (channel.into(), Said { name: event, data, packed: None });
+        let (hubs, rules) = (&self.reach.hubs, &self.subject().channels);
+        hubs.publish(&self.reach.mail, rules, &channel, said);
         Ok(Answer::json(&json!({"status": "published"})))
     }
 }

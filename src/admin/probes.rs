@@ -93,6 +93,7 @@ mod tests {
         let subject = Subject {
             token: None,
             hosts: Vec::new(),
+            channels: Arc::new([]),
             routes: Arc::new(route::Routes::default()),
             counted: metrics.routes(),
             gate: Arc::new(Gate::new(&gate::Options::default()).unwrap()),
@@ -100,7 +101,7 @@ mod tests {
         };
         let reach = Reach {
             subject: Arc::new(ArcSwap::from_pointee(subject)),
-            hubs: hub::Node::new(Arc::clone(&metrics)),
+            hubs: hub::Node::new(Arc::clone(&metrics), 0),
             metrics,
             mail: Arc::new([]),
             orders: vec![orders],

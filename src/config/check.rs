@@ -10,7 +10,7 @@ use self::pattern::parameters;
 use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::gate::{ClientHeader, Gate};
-use super::sections::{Auth, Channel, Config, Jwt, Push, Route, Visibility, Who};
+use super::sections::{Auth, Config, Jwt, Push, Route, Visibility};
 use super::subscriptions::Subscriptions;
 use super::tls;
 use super::words::{Origin, UpstreamUrl};
@@ -342,39 +342,7 @@ impl Check<'_> {
         }
     }
 
-    /// Those at `section`: `channel`, or that of a namespace.
-    pub(super) fn channel_rules(
-        &self,
-        section: &str,
-        channels: &[Channel],
-        auth: &Auth,
-    ) -> Result<(), Fault> {
-        for (at, channel) in channels.iter().enumerate() {
-            let key = format!("{section}.{at}.pattern");
-            let pattern = &channel.pattern;
-            let name = pattern.strip_suffix('*').unwrap_or(pattern);
-            if pattern.is_empty() || name.contains('*') {
-                let found = format!("{pattern:?}");
-                let expected = r#"a channel's name, or the beginning of names and a final "*""#;
-                let kind = Kind::Value { found, expected: expected.into() };
-                return Err(self.document.fault(&key, kind));
-            }
-            if channels.iter().take(at).any(|earlier| earlier.pattern == *pattern) {
-                return self.refuse(&key, format!("{pattern:?} has a rule already"));
-            }
-            for (key, who) in [("subscribe", channel.subscribe), ("publish", channel.publish)] {
-                if who == Who::Authenticated && !checks_tokens(auth) {
-                    return self.refuse(
-                        &format!("{section}.{at}.{key}"),
-                        "nothing checks tokens, so any would do; set auth.verify or [auth.jwt]",
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn positive(&self, path: &str, count: usize) -> Result<(), Fault> {
+    pub(super) fn positive(&self, path: &str, count: usize) -> Result<(), Fault> {
         if count == 0 {
             let kind = Kind::Value { found: "0".into(), expected: "1 or more".into() };
             return Err(self.document.fault(path, kind));
@@ -382,7 +350,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn lasting(&self, path: &str, interval: Interval) -> Result<(), Fault> {
+    pub(super) fn lasting(&self, path: &str, interval: Interval) -> Result<(), Fault> {
         if interval.0.is_zero() {
             let expected = "a duration longer than zero".into();
             let kind = Kind::Value { found: "0s".into(), expected };
@@ -392,6 +360,6 @@ impl Check<'_> {
     }
 }
 
-fn checks_tokens(auth: &Auth) -> bool {
+pub(super) fn checks_tokens(auth: &Auth) -> bool {
     auth.verify.is_some() || auth.jwt.is_some()
 }

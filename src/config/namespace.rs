@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::channel::Channel;
 use super::check::Check;
 use super::fault::{Fault, Kind};
 use super::options::{channel, rule};
-use super::sections::{Channel, Config, Route};
+use super::sections::{Config, Route};
 use super::words::{Namespace as Name, UpstreamUrl};
 use crate::handlers::{self, Act, BadHandler, Handlers};
 use crate::session::namespaces;

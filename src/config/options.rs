@@ -8,7 +8,7 @@ use http::header;
 use super::document::Document;
 use super::fault::{Fault, Kind};
 use super::sections::{self, Config};
-use super::{Loaded, gate, namespace, tls};
+use super::{Loaded, channel as rules, gate, namespace, tls};
 use crate::gate::auth::{self, Authenticator, Jwt, Secret};
 use crate::protocol::Format;
 use crate::units::Interval;
@@ -26,6 +26,7 @@ impl Loaded {
             workers: config.workers,
             connections: config.limits.connections,
             connections_per_address: config.limits.connections_per_address,
+            history_bytes: config.limits.history_bytes.0,
             drain: config.timeouts.drain.0,
             tls: tls::pair(&config, &document)?,
             gateway: gateway(&config),
@@ -273,16 +274,31 @@ pub(super) fn rule(route: sections::Route) -> route::Rule {
     }
 }
 
-pub(super) fn channel(channel: sections::Channel) -> channel::Rule {
+pub(super) fn channel(channel: rules::Channel) -> channel::Rule {
     let who = |who| match who {
-        sections::Who::Anyone => channel::Who::Anyone,
-        sections::Who::Authenticated => channel::Who::Authenticated,
-        sections::Who::Nobody => channel::Who::Nobody,
+        rules::Who::Anyone => channel::Who::Anyone,
+        rules::Who::Authenticated => channel::Who::Authenticated,
+        rules::Who::Nobody => channel::Who::Nobody,
+        rules::Who::Ask => channel::Who::Ask,
     };
     channel::Rule {
         pattern: channel.pattern,
         subscribe: who(channel.subscribe),
         publish: who(channel.publish),
+        ask: channel.ask.map(|path| path.0),
+        ask_for: channel.ask_for.0,
+        presence: channel.presence,
+        presence_subject: channel.presence_subject,
+        history: channel.history.map(|history| channel::History {
+            count: history.count,
+            ttl: history.ttl.0,
+            bytes: history.bytes.0,
+        }),
+        echo: channel.echo,
+        overflow: match channel.overflow {
+            rules::Overflow::Lost => channel::Overflow::Lost,
+            rules::Overflow::Close => channel::Overflow::Close,
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::channel::Channel;
 use super::gate::Gate;
 use super::namespace::Namespace;
 use super::subscriptions::Subscriptions;
@@ -60,11 +61,7 @@ impl Default for Config {
             admin: None,
             log: Log::default(),
             routes: Vec::new(),
-            channels: vec![Channel {
-                pattern: "*".into(),
-                subscribe: Who::Anyone,
-                publish: Who::Anyone,
-            }],
+            channels: vec![Channel::open()],
             namespaces: Vec::new(),
         }
     }
@@ -102,6 +99,7 @@ pub struct Limits {
     pub connections: usize,
     /// 0 is none.
     pub connections_per_address: usize,
+    pub history_bytes: Size,
     pub header_bytes: Size,
     pub headers: usize,
     /// 0 is none.
@@ -114,6 +112,7 @@ impl Default for Limits {
         Self {
             connections: 16_384,
             connections_per_address: 0,
+            history_bytes: Size(64 << 20),
             header_bytes: Size::kib(64),
             headers: 100,
             body_bytes: Size(0),
@@ -386,22 +385,4 @@ pub enum UpdateMethod {
     #[default]
     Put,
     Patch,
-}
-
-/// All three must be written: a rule that leaves out who may publish is a mistake to be told of.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Channel {
-    /// A channel's name, or the beginning of names with a `*` at its end.
-    pub pattern: String,
-    pub subscribe: Who,
-    pub publish: Who,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Who {
-    Anyone,
-    Authenticated,
-    Nobody,
 }

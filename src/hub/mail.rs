@@ -9,10 +9,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use tokio::sync::Notify;
 
-pub use super::published::Published;
 use super::written::Written;
 use crate::audience::ViewKey;
 use crate::change::Change;
+use crate::channel::Published;
 use crate::headers::ClientAddress;
 use crate::view::Verdict;
 use crate::view::items::Log;

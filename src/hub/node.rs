@@ -5,18 +5,21 @@ use std::sync::Arc;
 use super::mail::Mailbox;
 use super::written::Writes;
 use crate::change::Change;
+use crate::channel::Rooms;
 use crate::metrics;
 
 /// What the hubs of all workers share.
 #[derive(Debug, Clone)]
 pub struct Node {
     pub(super) writes: Arc<Writes>,
+    pub(super) rooms: Arc<Rooms>,
     pub(super) metrics: Arc<metrics::Node>,
 }
 
 impl Node {
-    pub fn new(metrics: Arc<metrics::Node>) -> Self {
-        Self { writes: Arc::default(), metrics }
+    /// Histories of channels may take so many bytes together.
+    pub fn new(metrics: Arc<metrics::Node>, history_bytes: usize) -> Self {
+        Self { writes: Arc::default(), rooms: Arc::new(Rooms::new(history_bytes)), metrics }
     }
 
     /// For the views of another API.

@@ -40,6 +40,8 @@ struct Envelope<'a> {
     delta: Option<&'a RawValue>,
     ttl: Option<&'a RawValue>,
     items: Option<&'a RawValue>,
+    since: Option<&'a RawValue>,
+    presence: Option<&'a RawValue>,
     state: Option<&'a RawValue>,
 }
 
@@ -60,6 +62,8 @@ impl<'a> Envelope<'a> {
             Key::Delta => &mut self.delta,
             Key::Ttl => &mut self.ttl,
             Key::Items => &mut self.items,
+            Key::Since => &mut self.since,
+            Key::Presence => &mut self.presence,
             Key::State => &mut self.state,
             Key::Status
             | Key::Error
@@ -72,7 +76,8 @@ impl<'a> Envelope<'a> {
             | Key::Reason
             | Key::Expires
             | Key::Item
-            | Key::Count => return None,
+            | Key::Count
+            | Key::Offset => return None,
         })
     }
 }
@@ -181,15 +186,18 @@ pub fn decode(text: &str, format: Format) -> Result<Message, Malformed> {
     if channel.as_deref().is_some_and(|name| !namespace::is_sayable(name)) {
         return Err(at("channel", "a name that does not begin with U+0000"));
     }
-    let version = match envelope.version.map(RawValue::get) {
-        None => None,
-        Some("null") => Some(None),
-        Some(_) => Some(string("version", envelope.version)?),
+    // Of these two, `null` is something other than nothing.
+    let or_null = |field, raw: Option<&RawValue>| match raw.map(RawValue::get) {
+        None => Ok(None),
+        Some("null") => Ok(Some(None)),
+        Some(_) => string(field, raw).map(Some),
     };
     Ok(Message {
         event,
         channel,
-        version,
+        version: or_null("version", envelope.version)?,
+        since: or_null("since", envelope.since)?,
+        presence: boolean("presence", envelope.presence)?.unwrap_or(false),
         uri: string("uri", envelope.uri)?,
         namespace: string("namespace", envelope.namespace)?,
         data: envelope.data.map(ToOwned::to_owned),
@@ -451,10 +459,11 @@ mod tests {
             expires: Some(1400382523),
             reason: Some(Reason::Limit),
             count: Some(3),
+            offset: Some("o"),
             error: Some(&problem),
         };
-        let long = r#"{"id":1,"event":"update","status":"ok","uri":"/a","item":"/a/1","channel":"c","data":{ "a": 1.0},"patch":[],"from":"u","version":"v","expires":1400382523,"reason":"limit","count":3,"error":{"code":"rate_limited","message":"\"slow\"","http_status":429,"data":"\u0007","retry_after":7}}"#;
-        let short = r#"{"i":1,"e":"update","s":"ok","u":"/a","o":"/a/1","c":"c","d":{ "a": 1.0},"p":[],"f":"u","v":"v","y":1400382523,"r":"limit","q":3,"x":{"k":"rate_limited","m":"\"slow\"","g":429,"d":"\u0007","a":7}}"#;
+        let long = r#"{"id":1,"event":"update","status":"ok","uri":"/a","item":"/a/1","channel":"c","data":{ "a": 1.0},"patch":[],"from":"u","version":"v","expires":1400382523,"reason":"limit","count":3,"offset":"o","error":{"code":"rate_limited","message":"\"slow\"","http_status":429,"data":"\u0007","retry_after":7}}"#;
+        let short = r#"{"i":1,"e":"update","s":"ok","u":"/a","o":"/a/1","c":"c","d":{ "a": 1.0},"p":[],"f":"u","v":"v","y":1400382523,"r":"limit","q":3,"O":"o","x":{"k":"rate_limited","m":"\"slow\"","g":429,"d":"\u0007","a":7}}"#;
         assert_eq!(encode(&message, Format::Json).as_ref()[4..], *long.as_bytes());
         assert_eq!(encode(&message, Format::JsonCompact).as_ref()[4..], *short.as_bytes());
         let long: Value = serde_json::from_str(long).unwrap();

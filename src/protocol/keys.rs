@@ -71,6 +71,9 @@ keys! {
     Method "method" "h"
     Return "return" "w"
     Count "count" "q"
+    Since "since" "S"
+    Offset "offset" "O"
+    Presence "presence" "P"
 }
 
 #[cfg(test)]

@@ -2,14 +2,15 @@
 //! changed elsewhere.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::value::RawValue;
 
 use super::Reloader;
 use crate::change;
+use crate::channel::Said;
 use crate::handlers::is_reserved;
-use crate::hub::mail::Published;
 use crate::namespace::{self, Name};
 use crate::worker::apart::Apart;
 use crate::worker::settings::Settings;
@@ -75,11 +76,12 @@ impl Reloader {
         }
         let settings = self.0.settings.borrow().clone();
         let name = known(&settings, namespace)?;
-        let channel = name.channel(channel).into();
-        let published = Published::new(channel, event.to_owned(), data, None);
+        let channel = Arc::from(name.channel(channel));
+        let said = Said { name: event.to_owned(), data, packed: None };
         let apart = settings.spaces.apart_of(&name);
         let mail = apart.map_or(&self.0.shared.mail, Apart::mail);
-        mail.iter().for_each(|mailbox| mailbox.publish(published.clone()));
+        let rules = settings.spaces.channels_of(&name).unwrap_or(&settings.channels);
+        self.0.shared.hubs.publish(mail, rules, &channel, said);
         Ok(())
     }
 

@@ -138,6 +138,7 @@ impl Inner {
         found_good();
         let options = &next.options;
         self.shared.connections.limit(options.connections, options.connections_per_address);
+        self.shared.hubs.limit_histories(options.history_bytes);
         self.shared.metrics.show(Arc::clone(&next.counted));
         self.subject.store(Arc::new(subject(&next)));
         let number = next.number;
@@ -193,6 +194,7 @@ fn subject(settings: &Settings) -> Subject {
         token: admin.token,
         hosts: admin.hosts,
         routes: Arc::clone(&settings.routes),
+        channels: Arc::clone(&settings.channels),
         counted: Arc::clone(&settings.counted),
         gate: Arc::clone(&settings.gate),
         upstream: settings.options.upstream.clone(),

@@ -8,6 +8,7 @@ use http::{HeaderMap, Request, Response, header};
 use tokio::time::Instant;
 
 use super::Session;
+use super::asks::Occasion;
 use super::requests::unbound_problem;
 use crate::audience::Viewer;
 use crate::body::RequestBody;
@@ -135,6 +136,7 @@ impl Session {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let left = Duration::from_secs(verified.ends).saturating_sub(now);
         self.set_authenticated(self.sessions.services().verifies);
+        self.set_subject(verified.subject.as_deref());
         self.expires.set(Some(Instant::now() + left));
         self.sessions.arm(self);
     }
@@ -143,6 +145,7 @@ impl Session {
     pub(super) fn expire(&self) {
         self.expires.set(None);
         self.set_authenticated(false);
+        self.set_subject(None);
         self.send(&Outgoing { event: Some("auth:expired"), ..Outgoing::default() });
         if self.sessions.services().auth_required {
             return self.close(&Close::Unauthorized("the credential has expired"));
@@ -169,6 +172,10 @@ impl Session {
         for binding in bindings {
             self.rejudge(&binding, reason);
         }
+        self.judge_channels(match reason {
+            Reason::Expired => Occasion::Over(reason),
+            Reason::Forbidden | Reason::Limit | Reason::Ttl => Occasion::OtherCredential,
+        });
     }
 
     /// In all namespaces.

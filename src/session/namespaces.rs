@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::Session;
 use super::calls::Calls;
 use super::frames::Frames;
+use super::membership::Channels;
 use super::outbox::Outbox;
 use super::registry::Sessions;
 use crate::audience::Viewer;
@@ -262,7 +263,7 @@ impl Session {
             judging: Cell::new(0),
             bindings: RefCell::default(),
             has_ends: Cell::new(false),
-            channels: RefCell::default(),
+            channels: Channels::default(),
             calls: Calls::default(),
             strikes: Cell::new(0),
             born: Instant::now(),
@@ -295,12 +296,13 @@ impl Session {
                 }
             }
         }
-        for channel in part.channels.take() {
-            part.sessions.members.leave(&channel, part.id);
-            self.outbox.forget_channel(&channel);
+        for subscription in part.channels.take() {
+            let channel = &*subscription.channel;
+            part.depart(&subscription);
+            self.outbox.forget_channel(channel);
             if reason.is_some() {
                 let event = Some("channel:unsubscribe");
-                let channel = Some(&*channel);
+                let channel = Some(channel);
                 self.send(&Outgoing { event, channel, reason, ..Outgoing::default() });
             }
         }
@@ -320,6 +322,8 @@ impl Session {
             if namespaces.any(|namespace| Rc::ptr_eq(&namespace.sessions, &part.sessions)) {
                 part.review_bindings();
                 part.review_channels();
+                part.go_by_other_rules();
+                part.plan_recheck();
             } else {
                 self.leave_part(&part, Some(Reason::Forbidden));
             }

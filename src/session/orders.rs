@@ -153,7 +153,7 @@ impl Session {
             has_credential: !self.viewer.borrow().credentials().is_empty(),
             expires_in_seconds: self.expires.get().map(|at| at.duration_since(now).as_secs()),
             bindings: self.in_all(|session| session.bindings.borrow().len()),
-            channels: self.in_all(|session| session.channels.borrow().len()),
+            channels: self.in_all(|session| session.channels.count()),
             outbox_bytes: self.outbox.bytes(),
             requests_in_flight: self.calls.in_flight(),
         }

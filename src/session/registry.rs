@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::hash::RandomState;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,9 +14,11 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::asks::Asks;
 use super::calls::Calls;
 use super::frames::Frames;
 use super::inflate::Inflater;
+use super::membership::{Channels, Subscription};
 use super::namespaces::{Namespace, Outlet};
 use super::outbox::Outbox;
 use super::{Connection, Opening, Options, Session};
@@ -26,7 +29,6 @@ use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
 use crate::gate::rate::Limiter;
 use crate::handlers::Handlers;
-use crate::hub::mail::Published;
 use crate::hub::{Hub, News};
 use crate::protocol::Close;
 use crate::route::Routes;
@@ -57,13 +59,18 @@ pub struct Services {
 /// One worker's sockets.
 pub struct Sessions {
     services: RefCell<Rc<Services>>,
+    /// The rules of channels before those that hold now.
+    rules_before: RefCell<Arc<[channel::Rule]>>,
     pub(super) hub: Rc<Hub>,
     pub(super) tasks: TaskTracker,
     /// Sockets whose credential is judged again at one time.
     pub(super) judges: Semaphore,
     pub(super) all: RefCell<HashMap<u64, Rc<Session>>>,
     /// By channel, as Pogo calls it: of all namespaces.
-    pub(super) members: Rc<Members<Rc<Session>>>,
+    pub(super) members: Rc<Members<Rc<Subscription>>>,
+    pub(super) asks: Asks,
+    /// Makes the names under which sockets are shown.
+    pub(super) names: RandomState,
     owed: RefCell<VecDeque<Rc<Session>>>,
     bell: Notify,
     timers: RefCell<BinaryHeap<Reverse<(Instant, u64)>>>,
@@ -82,18 +89,21 @@ const FLUSHES_PER_TURN: usize = 256;
 /// checks credentials was replaced.
 const JUDGES: usize = 16;
 /// A restart spreads its clients' return over this many seconds.
-const RETURN_SPREAD: u64 = 10;
+pub(super) const RETURN_SPREAD: u64 = 10;
 
 impl Sessions {
     /// `worker` makes the numbers of sessions distinct on the node.
     pub fn new(worker: usize, hub: Rc<Hub>, tasks: TaskTracker, services: Services) -> Rc<Self> {
         Rc::new(Self {
+            rules_before: RefCell::new(Arc::clone(&services.channels)),
             services: RefCell::new(Rc::new(services)),
             hub,
             tasks,
             judges: Semaphore::new(JUDGES),
             all: RefCell::default(),
             members: Rc::default(),
+            asks: Asks::default(),
+            names: RandomState::new(),
             owed: RefCell::default(),
             bell: Notify::new(),
             timers: RefCell::default(),
@@ -108,12 +118,15 @@ impl Sessions {
     /// Those of a namespace, with no sockets but parts of these sockets.
     pub fn of_namespace(&self, hub: Rc<Hub>, services: Services) -> Rc<Self> {
         Rc::new(Self {
+            rules_before: RefCell::new(Arc::clone(&services.channels)),
             services: RefCell::new(Rc::new(services)),
             hub,
             tasks: self.tasks.clone(),
             judges: Semaphore::new(0),
             all: RefCell::default(),
             members: Rc::clone(&self.members),
+            asks: Asks::default(),
+            names: self.names.clone(),
             owed: RefCell::default(),
             bell: Notify::new(),
             timers: RefCell::default(),
@@ -155,9 +168,17 @@ impl Sessions {
         Rc::clone(&self.services.borrow())
     }
 
-    /// From now on these hold; gives those that did.
+    /// From now on these hold; gives those that did. What the upstream said of channels may have
+    /// been another's word.
     pub(super) fn replace_services(&self, services: Services) -> Rc<Services> {
-        self.services.replace(Rc::new(services))
+        let before = self.services.replace(Rc::new(services));
+        self.rules_before.replace(Arc::clone(&before.channels));
+        self.asks.forget();
+        before
+    }
+
+    pub(super) fn rules_before(&self) -> Arc<[channel::Rule]> {
+        Arc::clone(&self.rules_before.borrow())
     }
 
     /// Takes over a socket after its handshake.
@@ -183,7 +204,7 @@ impl Sessions {
             judging: Cell::new(0),
             bindings: RefCell::default(),
             has_ends: Cell::new(false),
-            channels: RefCell::default(),
+            channels: Channels::default(),
             calls: Calls::default(),
             strikes: Cell::new(0),
             born: now,
@@ -218,30 +239,27 @@ impl Sessions {
     /// What other workers have to say.
     pub fn tell(&self, news: News) {
         match news {
-            News::Published(published) => self.publish_here(&published, None),
+            News::Published(published) => self.publish_here(&published),
             News::Lost { channel, count } => {
                 let metrics = self.hub.metrics();
                 for member in self.members.others(&channel, None) {
                     metrics.channel_events_lost.add(count);
-                    member.outbox.lose(&channel, count);
-                    member.owe_flush();
+                    member.lose(count);
                 }
             }
             News::LostSomewhere { count } => {
-                for session in self.all.borrow().values() {
-                    let parts = session.parts();
-                    for part in parts.iter().chain([session]) {
-                        for channel in part.channels.borrow().iter() {
-                            session.outbox.lose(channel, count);
-                        }
-                    }
-                    session.owe_flush();
+                let sessions: Vec<_> = self.all.borrow().values().cloned().collect();
+                let parts = sessions.iter().flat_map(|session| session.parts());
+                for session in parts.chain(sessions.iter().cloned()) {
+                    session.channels.all().iter().for_each(|subscription| subscription.lose(count));
                 }
             }
             News::LoggedOut(credentials) => {
+                self.forget_what_was_asked();
                 self.log_out(|session| session.viewer.borrow().shares_credential(&credentials));
             }
             News::EverybodyOut => {
+                self.forget_what_was_asked();
                 self.log_out(|session| !session.viewer.borrow().credentials().is_empty());
             }
         }
@@ -273,23 +291,6 @@ impl Sessions {
         }
         while !self.all.borrow().is_empty() {
             self.emptied.notified().await;
-        }
-    }
-
-    pub(super) fn publish(&self, published: &Published, sender: u64) {
-        self.publish_here(published, Some(sender));
-        self.hub.publish(published);
-    }
-
-    fn publish_here(&self, published: &Published, sender: Option<u64>) {
-        let metrics = self.hub.metrics();
-        let limit = self.services().options.outbox_bytes;
-        for member in self.members.others(&published.channel, sender) {
-            let frame = published.frame(member.outbox.dialect);
-            let taken = member.outbox.push_event(&published.channel, frame, limit);
-            let count = if taken { &metrics.channel_events } else { &metrics.channel_events_lost };
-            count.add(1);
-            member.owe_flush();
         }
     }
 
@@ -349,6 +350,10 @@ impl Sessions {
     /// Keeps the sockets' timers; called on every tick of the worker.
     pub fn keep_time(&self) {
         let now = Instant::now();
+        self.asks.sweep(now);
+        for namespace in &self.services().namespaces {
+            namespace.sessions.asks.sweep(now);
+        }
         while let Some(session) = self.due(now) {
             session.on_time(now);
             if !session.over.get() {

@@ -7,12 +7,10 @@ use serde_json::value::RawValue;
 
 use super::calls::{Call, Verb};
 use super::{MAX_STRIKES, Session};
-use crate::channel::{self, Denied};
 use crate::gate::Action;
 use crate::handlers;
 use crate::hub::Unbound;
 use crate::hub::items::Shows;
-use crate::hub::mail::Published;
 use crate::hub::mirror::{Ask, Binding, Owner, Purpose};
 use crate::protocol::codec::Malformed;
 use crate::protocol::{Close, ErrorCode, Message, Outgoing, Problem, Status};
@@ -66,20 +64,26 @@ impl Session {
     /// A message in the session's own namespace.
     pub(super) fn heed(&self, message: Message) {
         match (message.event.as_str(), message.channel.is_some(), message.uri.is_some()) {
-            ("channel:subscribe" | "pogo:subscribe", ..) => self.subscribe(&message),
-            ("channel:unsubscribe" | "pogo:unsubscribe", ..) => self.unsubscribe(&message),
+            (
+                "channel:subscribe"
+                | "pogo:subscribe"
+                | "channel:unsubscribe"
+                | "pogo:unsubscribe"
+                | "channel:presence",
+                ..,
+            ) => self.on_channel(message),
             // Before publishing: these two are open to all, and a token is for nobody else.
             ("ping", ..) => self.acknowledge(message.id.as_deref()),
             ("auth", ..) => self.auth(message),
             (event, ..) if handlers::is_reserved(event) => self.refuse_unknown(&message),
-            (_, true, false) => self.publish(message),
+            (_, true, false) => self.on_channel(message),
             ("bind", ..) => self.bind(message),
             ("unbind", ..) => self.unbind(&message),
             ("index" | "show", ..) => self.rest(Verb::Read, message),
             ("create", ..) => self.rest(Verb::Create, message),
             ("update", ..) => self.rest(Verb::Update, message),
             ("delete", ..) => self.rest(Verb::Delete, message),
-            (_, true, true) => self.publish(message),
+            (_, true, true) => self.on_channel(message),
             _ => self.custom(message),
         }
     }
@@ -265,65 +269,6 @@ impl Session {
                 self.refuse(ask.id.as_deref(), problem);
             }
         }
-    }
-
-    /// The message's channel, if the rules let this session do that there.
-    fn channel_of<'m>(&self, message: &'m Message, right: channel::Right) -> Option<&'m str> {
-        let services = self.sessions.services();
-        let problem = match message.channel.as_deref() {
-            None => Problem::new(ErrorCode::BadRequest, "\"channel\" must be given"),
-            Some(name) => {
-                match channel::permit(&services.channels, name, right, self.authenticated.get()) {
-                    Ok(()) => return Some(name),
-                    Err(Denied::Unauthenticated) => Problem::new(
-                        ErrorCode::Unauthorized,
-                        "this channel asks for authentication",
-                    ),
-                    Err(Denied::Forbidden) => {
-                        Problem::new(ErrorCode::Forbidden, "this channel does not allow that")
-                    }
-                }
-            }
-        };
-        self.refuse(message.id.as_deref(), &problem);
-        None
-    }
-
-    fn subscribe(&self, message: &Message) {
-        let Some(name) = self.channel_of(message, channel::Right::Subscribe) else { return };
-        let subscribed = self.in_all(|session| session.channels.borrow().len());
-        let mut channels = self.channels.borrow_mut();
-        if !channels.iter().any(|channel| &**channel == name) {
-            if subscribed >= self.options().channels {
-                drop(channels);
-                let text = "too many channels on this socket";
-                let problem = Problem::new(ErrorCode::LimitExceeded, text);
-                return self.refuse(message.id.as_deref(), &problem);
-            }
-            let Some(me) = self.me.upgrade() else { return };
-            channels.push(self.sessions.members.join(name, self.id, me));
-        }
-        drop(channels);
-        self.acknowledge(message.id.as_deref());
-    }
-
-    fn unsubscribe(&self, message: &Message) {
-        let Some(name) = message.channel.as_deref() else {
-            let problem = Problem::new(ErrorCode::BadRequest, "\"channel\" must be given");
-            return self.refuse(message.id.as_deref(), &problem);
-        };
-        self.channels.borrow_mut().retain(|channel| &**channel != name);
-        self.sessions.members.leave(name, self.id);
-        self.outbox.forget_channel(name);
-        self.acknowledge(message.id.as_deref());
-    }
-
-    fn publish(&self, message: Message) {
-        let Some(name) = self.channel_of(&message, channel::Right::Publish) else { return };
-        let channel = name.into();
-        let published = Published::new(channel, message.event, message.data, message.packed);
-        self.sessions.publish(&published, self.id);
-        self.acknowledge(message.id.as_deref());
     }
 }
 

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
+use super::asks::Occasion;
+use super::membership::Subscription;
 use super::registry::Services;
 use super::{Session, Sessions};
-use crate::channel::{self, Right};
+use crate::channel::{self, Arrival, Right, Rule, Who};
 use crate::gate::auth::{AuthError, Verified};
 use crate::hub::{Standing, Unbound};
-use crate::protocol::{Close, Outgoing, Reason};
+use crate::namespace;
+use crate::protocol::{Close, Reason};
 
 /// How long a credential waits that nobody could judge, and how often.
 const JUDGE_AGAIN: Duration = Duration::from_secs(5);
@@ -42,8 +45,34 @@ impl Sessions {
             tokens,
             required: now.auth_required && !before.auth_required,
         };
+        self.forget_holed_histories();
         let sessions: Vec<_> = self.all.borrow().values().cloned().collect();
         sessions.iter().for_each(|session| session.review(&review));
+    }
+
+    /// As long as one worker keeps what another does not, what is kept has holes.
+    fn forget_holed_histories(&self) {
+        let namespaces = self.namespaces();
+        let changed = |sessions: &Self| *sessions.rules_before() != *sessions.services().channels;
+        if !changed(self) && !namespaces.iter().any(|namespace| changed(&namespace.sessions)) {
+            return;
+        }
+        let keeps = |rules: &[Rule], channel: &str| {
+            Rule::of(rules, channel).is_some_and(|rule| rule.history.is_some())
+        };
+        self.hub.keep_histories(|channel| {
+            let sessions = match namespace::of_channel(channel).0 {
+                None => Some(self),
+                Some(name) => {
+                    let found = namespaces.iter().find(|it| it.name.as_str() == name);
+                    found.map(|namespace| &*namespace.sessions)
+                }
+            };
+            sessions.is_some_and(|sessions| {
+                keeps(&sessions.rules_before(), channel)
+                    && keeps(&sessions.services().channels, channel)
+            })
+        });
     }
 }
 
@@ -66,10 +95,14 @@ impl Session {
         if review.channels || review.tokens {
             self.review_channels();
         }
+        if review.channels {
+            self.go_by_other_rules();
+        }
         self.review_parts();
         if review.required {
             self.close_if_it_must_authenticate();
         }
+        self.plan_recheck();
         // Its time may be nearer than it was, and its messages may be read again.
         self.sessions.arm(self);
         self.receive();
@@ -102,20 +135,56 @@ impl Session {
 
     /// Leaves the channels that the session may not subscribe to any more.
     pub(super) fn review_channels(&self) {
-        let (rules, authenticated) =
-            (self.sessions.services().channels.clone(), self.authenticated.get());
-        let may = |name: &str| channel::permit(&rules, name, Right::Subscribe, authenticated);
-        let left: Vec<_> =
-            self.channels.borrow_mut().extract_if(.., |name| may(name).is_err()).collect();
-        for name in left {
-            self.sessions.members.leave(&name, self.id);
-            self.outbox.forget_channel(&name);
-            self.send(&Outgoing {
-                event: Some("channel:unsubscribe"),
-                channel: Some(&name),
-                reason: Some(Reason::Forbidden),
-                ..Outgoing::default()
-            });
+        let services = self.sessions.services();
+        for subscription in self.channels.all() {
+            let rule = Rule::of(&services.channels, &subscription.channel);
+            if channel::permit(rule, Right::Subscribe, self.authenticated.get()).is_err() {
+                self.end_subscription(&subscription.channel, Reason::Forbidden);
+            }
+        }
+    }
+
+    /// Goes by other rules on the channels that the session may stay on.
+    pub(super) fn go_by_other_rules(&self) {
+        let (before, services) = (self.sessions.rules_before(), self.sessions.services());
+        for subscription in self.channels.all() {
+            let channel = &subscription.channel;
+            let (old, new) = (Rule::of(&before, channel), Rule::of(&services.channels, channel));
+            if old == new {
+                continue;
+            }
+            subscription.go_by(new);
+            if let Some(rule) = new {
+                self.show_or_hide(&subscription, rule);
+            }
+            let asks = |rule: &&Rule| rule.subscribe == Who::Ask;
+            if let Some(new) = new.filter(asks)
+                && !old.is_some_and(|old| old.asks_like(new, Right::Subscribe))
+            {
+                self.judge(Rc::clone(&subscription), Occasion::Over(Reason::Forbidden));
+            }
+        }
+    }
+
+    fn show_or_hide(&self, subscription: &Subscription, rule: &Rule) {
+        let (hub, channel) = (&self.sessions.hub, &subscription.channel);
+        match (subscription.is_shown.get(), rule.presence) {
+            (false, true) => {
+                let member = Some(self.as_member(rule, None));
+                let arrival = Arrival { channel, member, since: None, history: None };
+                // Where there is no room for it, it is there and not shown.
+                subscription.is_shown.set(hub.arrive(arrival).is_ok());
+            }
+            (true, true) => {
+                let subject = self.socket().channels.subject().filter(|_| rule.presence_subject);
+                hub.set_subject(channel, self.id, subject);
+            }
+            (true, false) => {
+                subscription.is_shown.set(false);
+                subscription.watches.set(None);
+                hub.depart(channel, self.id);
+            }
+            (false, false) => {}
         }
     }
 

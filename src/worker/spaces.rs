@@ -93,6 +93,11 @@ impl Spaces {
         self.apart().find(|(other, _)| *other == name).map(|(_, apart)| apart)
     }
 
+    /// The rules of its channels, if it is not `/`.
+    pub(crate) fn channels_of(&self, name: &Name) -> Option<&Arc<[channel::Rule]>> {
+        self.all.iter().find(|space| space.name == *name).map(|space| &space.channels)
+    }
+
     /// Forgets budgets that are full again.
     pub(super) fn sweep(&self) {
         self.apart().for_each(|(_, apart)| apart.sweep());

@@ -1,9 +1,9 @@
 //! Channels: who hears, who may, and what happens to who does not listen.
 
-use pogo::channel::{Rule, Who};
+use pogo::channel::{Overflow, Rule, Who};
 use serde_json::{Value, json};
 
-use crate::harness::{Reply, Socket, in_plain_json, start_of_two};
+use crate::harness::{Operator, Reply, Socket, in_plain_json, start_of_two};
 
 fn subscribe(channel: &str) -> Value {
     json!({"event": "channel:subscribe", "channel": channel})
@@ -100,8 +100,12 @@ fn who_unsubscribes_hears_no_more() {
 
 #[test]
 fn rules_say_who_may_subscribe_and_publish() {
-    let rule =
-        |pattern: &str, subscribe, publish| Rule { pattern: pattern.into(), subscribe, publish };
+    let rule = |pattern: &str, subscribe, publish| Rule {
+        pattern: pattern.into(),
+        subscribe,
+        publish,
+        ..Rule::open()
+    };
     let (api, pogo) = start_of_two(|options| {
         options.channels = vec![
             rule("/news/internal", Who::Nobody, Who::Nobody),
@@ -220,4 +224,24 @@ fn who_is_slow_holds_nobody_up() {
     }
     drop(deaf);
     quick.assert_silent();
+}
+
+#[test]
+fn who_does_not_take_what_it_must_not_miss_is_closed_and_may_come_back() {
+    let (_api, pogo) = start_of_two(|options| {
+        options.channels = vec![Rule { overflow: Overflow::Close, ..Rule::open() }];
+        Operator::admit(options);
+    });
+    let (operator, mut sender) = (Operator::of(&pogo), Socket::open(&pogo));
+    let mut deaf = Socket::open(&pogo);
+    deaf.listen_little();
+    deaf.must(subscribe("c"));
+    let padding = "x".repeat(30_000);
+    while operator.metric("pogo_channel_events_lost_total") == 0.0 {
+        sender.must(hello("c", json!(padding)));
+    }
+    let (code, reason) = deaf.close_frame();
+    assert_eq!(code, 4503);
+    let seconds = reason.strip_prefix("overloaded; retry_after=").expect("a time to come back");
+    assert!((1..=10).contains(&seconds.parse::<u64>().unwrap()), "{reason}");
 }

@@ -175,6 +175,7 @@ fn a_namespace_has_its_own_rules_for_channels_or_those_of_all() {
         pattern: pattern.into(),
         subscribe: who,
         publish: Who::Anyone,
+        ..channel::Rule::open()
     };
     let (_api, pogo) = start_of_two(|options| {
         options.channels = vec![rule("news", Who::Anyone), rule("staff", Who::Nobody)];
@@ -260,6 +261,7 @@ fn a_credential_is_the_sockets_in_every_namespace() {
             pattern: "*".into(),
             subscribe: Who::Authenticated,
             publish: Who::Nobody,
+            ..channel::Rule::open()
         }];
     });
     api.on("GET /verify", |seen, _| {

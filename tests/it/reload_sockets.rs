@@ -230,6 +230,7 @@ fn who_is_checked_for_the_first_time_is_let_in_if_it_is_good() {
         pattern: "news".into(),
         subscribe: Who::Authenticated,
         publish: Who::Nobody,
+        ..channel::Rule::open()
     };
     pogo.reload(|options| {
         options.auth.jwt = checked_with(FIRST);
@@ -256,8 +257,18 @@ fn who_may_not_hear_a_channel_any_more_leaves_it_and_is_told() {
     pogo.reload(|options| {
         let publish = Who::Anyone;
         options.channels = vec![
-            channel::Rule { pattern: "*".into(), subscribe: Who::Anyone, publish },
-            channel::Rule { pattern: "staff".into(), subscribe: Who::Nobody, publish },
+            channel::Rule {
+                pattern: "*".into(),
+                subscribe: Who::Anyone,
+                publish,
+                ..channel::Rule::open()
+            },
+            channel::Rule {
+                pattern: "staff".into(),
+                subscribe: Who::Nobody,
+                publish,
+                ..channel::Rule::open()
+            },
         ];
     });
     let left = json!({"event": "channel:unsubscribe", "channel": "staff", "reason": "forbidden"});

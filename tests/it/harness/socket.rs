@@ -210,6 +210,11 @@ impl Socket {
         if self.events.is_empty() { self.receive() } else { self.events.remove(0) }
     }
 
+    /// The events that came while something else was waited for.
+    pub fn take_events(&mut self) -> Vec<Value> {
+        std::mem::take(&mut self.events)
+    }
+
     /// Reads events until one is `wanted`; gives those before it.
     pub fn until(&mut self, wanted: &Value) -> Vec<Value> {
         let mut before = Vec::new();
