@@ -99,6 +99,9 @@ fn who_did_not_ask_for_deltas_or_asks_no_more_gets_states() {
     api.put("/posts/1", item(1));
     let mut delta = Socket::open(&pogo);
     let mut held = Folded::bind(&mut delta, "/posts/1");
+    // For its sake the view goes on remembering.
+    let mut stays = Socket::open(&pogo);
+    Folded::bind(&mut stays, "/posts/1");
     let mut plain = Socket::open(&pogo);
     plain.bind("/posts/1");
     let mut versioned = Socket::open(&pogo);
