@@ -5,6 +5,7 @@
 //! it. Between home and mirrors go messages; inside a worker nothing is shared or locked.
 
 mod drive;
+mod extras;
 pub mod fetch;
 mod history;
 mod home;
@@ -207,8 +208,7 @@ impl Hub {
             Some(mirror) => mirror,
             None => self.join(binding),
         };
-        let ticket = self.next_ticket();
-        let items = purpose.wants_items() || binding.wants_items();
+        let (ticket, items) = (self.next_ticket(), purpose.wants_items() || binding.wants_items());
         if self.take_seat(&mirror, ticket, client, items) {
             binding.wait(ticket, purpose);
             mirror.await_with(binding);
