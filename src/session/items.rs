@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::outbox::state_frame;
+use super::outbox::{namespace_of, state_frame};
 use crate::hub::items as hub;
 use crate::hub::mirror::Binding;
 use crate::protocol::deflate::Dialect;
 use crate::protocol::{Format, Outgoing, codec};
-use crate::view::items::{Event, Log, Next, Reading, Told, What};
+use crate::view::items::{Log, Next, Reading, Told, What};
 
 /// The next frame that the client is owed, what it has to know of the state's age, and whether more
 /// is to follow.
@@ -51,10 +51,9 @@ pub(super) fn frames_of(
     };
     let notice = event.map(|event| {
         let uri = Some(binding.name());
-        codec::encode(
-            &Outgoing { event: Some(event), uri, ..Outgoing::default() },
-            dialect.format(),
-        )
+        let namespace = namespace_of(binding);
+        let notice = Outgoing { event: Some(event), uri, namespace, ..Outgoing::default() };
+        codec::encode(&notice, dialect.format())
     });
     (frame, notice, read.seen != stamp)
 }
@@ -63,28 +62,30 @@ pub(super) fn frames_of(
 /// this client is up to date with it.
 fn item_frame(told: &Told<'_>, log: &Log, binding: &Binding, dialect: Dialect) -> Bytes {
     let version = log.version.as_deref().filter(|_| told.is_last && binding.versioned.get());
-    let encode = || encode_item(told.event, told.is_new, binding.name(), version, dialect.format());
+    let encode = || encode_item(told, binding, version, dialect.format());
     let kind = usize::from(!told.is_new);
-    match (&binding.spelling, version) {
-        (None, None) => told.event.frames[kind].get(dialect, encode),
-        (None, Some(_)) if told.is_newest => log.last.0[kind].get(dialect, encode),
+    let is_shared = binding.spelling.is_none() && binding.namespace.is_none();
+    match (is_shared, version) {
+        (true, None) => told.event.frames[kind].get(dialect, encode),
+        (true, Some(_)) if told.is_newest => log.last.0[kind].get(dialect, encode),
         _ => dialect.pack(encode()),
     }
 }
 
-fn encode_item(
-    event: &Event,
-    is_new: bool,
-    uri: &str,
-    version: Option<&str>,
-    format: Format,
-) -> Bytes {
-    let (name, data) = match &event.what {
+fn encode_item(told: &Told<'_>, binding: &Binding, version: Option<&str>, format: Format) -> Bytes {
+    let (name, data) = match &told.event.what {
         What::Gone => ("delete", None),
-        What::Shown(data) => (if is_new { "create" } else { "update" }, Some(&*data.0)),
-        What::Unseen => (if is_new { "create" } else { "update" }, None),
+        What::Shown(data) => (if told.is_new { "create" } else { "update" }, Some(&*data.0)),
+        What::Unseen => (if told.is_new { "create" } else { "update" }, None),
     };
-    let (event, item) = (Some(name), Some(event.item.as_str()));
-    let message = Outgoing { event, uri: Some(uri), item, data, version, ..Outgoing::default() };
+    let message = Outgoing {
+        event: Some(name),
+        uri: Some(binding.name()),
+        namespace: namespace_of(binding),
+        item: Some(told.event.item.as_str()),
+        data,
+        version,
+        ..Outgoing::default()
+    };
     codec::encode(&message, format)
 }

@@ -316,7 +316,7 @@ pub(super) fn state_frame(state: &State, binding: &Binding, dialect: Dialect) ->
     }
 }
 
-fn namespace_of(binding: &Binding) -> Option<&str> {
+pub(super) fn namespace_of(binding: &Binding) -> Option<&str> {
     binding.namespace.as_ref().map(|name| name.as_str())
 }
 
