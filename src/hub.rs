@@ -6,6 +6,7 @@
 
 mod channels;
 mod drive;
+mod extras;
 pub mod fetch;
 mod history;
 mod home;
@@ -199,8 +200,7 @@ impl Hub {
             Some(mirror) => mirror,
             None => self.join(binding),
         };
-        let ticket = self.next_ticket();
-        let items = purpose.wants_items() || binding.wants_items();
+        let (ticket, items) = (self.next_ticket(), purpose.wants_items() || binding.wants_items());
         if self.take_seat(&mirror, ticket, client, items) {
             binding.wait(ticket, purpose);
             mirror.await_with(binding);

@@ -83,7 +83,7 @@ impl Binding {
 
     /// What is to be told of members.
     pub fn log(&self) -> Option<Arc<Log>> {
-        self.mirror()?.log.borrow().clone()
+        self.mirror()?.log()
     }
 
     /// How far a client has read that was shown the present state, or that will have it another way.
@@ -103,7 +103,7 @@ impl Binding {
 
     pub(super) fn lacks_items(&self, mirror: &Mirror) -> bool {
         let Some(told) = self.told() else { return false };
-        mirror.log.borrow().as_ref().is_some_and(|log| log.stamp() != told.reading.seen)
+        mirror.log().is_some_and(|log| log.stamp() != told.reading.seen)
     }
 
     /// The client holds the present state, and with it all that is told of its members if they are
@@ -131,7 +131,7 @@ impl Mirror {
     /// Takes in what is to be told of members. True when that is something new.
     pub(super) fn tell(&self, items: Option<Arc<Log>>) -> bool {
         let stamp = items.as_ref().map(|log| log.stamp());
-        let before = self.log.replace(items);
+        let before = self.replace_log(items);
         stamp.is_some() && before.map(|log| log.stamp()) != stamp
     }
 }
@@ -207,11 +207,11 @@ impl Hub {
 
     /// Tells the home that nobody here is told of members any more, if that is so.
     pub(super) fn forget_items(&self, mirror: &Mirror) {
-        if mirror.log.borrow().is_none() {
+        if mirror.log().is_none() {
             return;
         }
         if !mirror.members.borrow().iter().any(|member| member.wants_items()) {
-            mirror.log.replace(None);
+            mirror.replace_log(None);
             let forget = Seat::NoItems { key: Arc::clone(&mirror.key), worker: self.worker };
             self.mail[mirror.key.home(self.mail.len())].leave_seat(forget);
         }

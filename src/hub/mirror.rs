@@ -4,7 +4,8 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use super::history::{History, Patch};
+use super::extras::Extras;
+use super::history::Patch;
 pub use super::purpose::{Ask, Purpose};
 use super::terms::Terms;
 use crate::audience::{Audience, Vary, ViewKey, Viewer};
@@ -73,13 +74,11 @@ pub struct Mirror {
     pub key: Arc<ViewKey>,
     pub state: RefCell<Option<Arc<State>>>,
     pub stale: Cell<bool>,
-    /// What is to be told of members of the state.
-    pub(super) log: RefCell<Option<Arc<Log>>>,
     pub(super) members: RefCell<Vec<Rc<Binding>>>,
     /// Those of them that wait for an answer: all that an answer concerns which changes nothing.
     waiters: Cell<Vec<Rc<Binding>>>,
-    /// There while a member wants patches.
-    history: Cell<Option<Box<History>>>,
+    /// There while a member asks for more than states.
+    pub(super) extras: Cell<Option<Box<Extras>>>,
 }
 
 impl Mirror {
@@ -88,10 +87,9 @@ impl Mirror {
             key,
             state: RefCell::new(None),
             stale: Cell::new(false),
-            log: RefCell::new(None),
             members: RefCell::new(Vec::new()),
             waiters: Cell::new(Vec::new()),
-            history: Cell::new(None),
+            extras: Cell::new(None),
         }
     }
 
@@ -119,34 +117,6 @@ impl Mirror {
         if binding.takes_patches() {
             self.unfollow();
         }
-    }
-
-    /// A member more wants patches; so many earlier states are remembered.
-    pub(super) fn follow(&self, most: usize) {
-        let mut history = self.history.take().unwrap_or_else(|| Box::new(History::new(most)));
-        history.followers += 1;
-        self.history.set(Some(history));
-    }
-
-    pub(super) fn unfollow(&self) {
-        let left = self.with_history(|history| {
-            history.followers -= 1;
-            history.followers
-        });
-        if left == Some(0) {
-            self.history.set(None);
-        }
-    }
-
-    pub(super) fn remember_at_most(&self, most: usize) {
-        self.with_history(|history| history.set_most(most));
-    }
-
-    fn with_history<T>(&self, use_it: impl FnOnce(&mut History) -> T) -> Option<T> {
-        let mut history = self.history.take()?;
-        let outcome = use_it(&mut history);
-        self.history.set(Some(history));
-        Some(outcome)
     }
 
     /// Takes in what the view's home says. Gives the members that must be bound again, because the
