@@ -234,6 +234,31 @@ fn who_returns_to_members_that_are_fetched_is_shown_all() {
     assert_eq!(second.must(message)["data"], json!([{"id": 1}]));
 }
 
+/// The frames of the others, which share a view with these, are not theirs.
+#[test]
+fn what_is_told_of_members_in_a_namespace_says_so() {
+    let a = pogo::session::namespaces::Options::new(pogo::namespace::Name::new("/a").unwrap());
+    for change in [quick as fn(&mut Options), embedded] {
+        let (_api, pogo) = start(|options| {
+            change(options);
+            options.namespaces = vec![a.clone()];
+        });
+        let mut plain = Socket::open(&pogo);
+        plain.must(bind("/posts"));
+        let mut socket = Socket::open(&pogo);
+        socket.must(json!({"event": "pogo:connect", "namespace": "/a"}));
+        let mut there = bind("/posts");
+        there["namespace"] = json!("/a");
+        socket.must(there);
+        pogo.write("PUT", "/posts/1", &post(1));
+        let (elsewhere, event) = (plain.event(), socket.event());
+        assert_eq!((elsewhere.get("namespace"), &event["namespace"]), (None, &json!("/a")));
+        for told in [elsewhere, event] {
+            assert_eq!((&told["item"], &told["data"]), (&json!("/posts/1"), &post(1)));
+        }
+    }
+}
+
 #[test]
 fn who_was_told_of_members_alone_is_shown_the_state_when_it_asks_for_states() {
     let (api, pogo) = start(embedded);
