@@ -252,6 +252,8 @@ fn another_credential_begins_with_the_whole_state_unless_it_sees_the_same() {
     let mut socket = Socket::open_as(&pogo, "alice");
     let mut held = Folded::bind(&mut socket, "/posts/1");
     socket.must(json!({"event": "auth", "data": {"token": "carol"}}));
+    // She has to have been shown what she holds before there is something else.
+    api.wait_gets("/posts/1", 2);
     put(&pogo, "/posts/1", &item(2));
     let event = socket.event();
     assert_eq!(event["event"], "patch", "{event}");
