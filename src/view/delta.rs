@@ -6,7 +6,7 @@
 //! (RFC 6901) spells them another way.
 //!
 //! The work is bounded: every level of nesting is split anew, but only below what differs, and from
-//! one [`Fuel`]. Where it runs out, or where a patch would say more than the value itself, the value
+//! one `Fuel`. Where it runs out, or where a patch would say more than the value itself, the value
 //! is replaced.
 
 mod alike;

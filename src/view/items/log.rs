@@ -77,7 +77,7 @@ pub struct Event {
     pub(super) first: Since,
     pub item: Uri,
     pub what: What,
-    /// As `create` and as anything else, without a version; as [`State::frames`].
+    /// As `create` and as anything else, without a version; as `State::frames`.
     pub frames: [Encoded; 2],
 }
 
