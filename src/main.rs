@@ -195,6 +195,8 @@ async fn until_signalled(
         _ = signals.next(&asked) => (),
         never = memory::give_back() => match never {},
     }
+    // Before anybody is told: who then asks for a reload is told that it comes too late.
+    server.begin_to_drain();
     tell(&[NotifyState::Stopping]);
     tracing::info!("draining; a second signal ends at once");
     let drained = tokio::task::spawn_blocking(move || server.drain());

@@ -172,10 +172,15 @@ impl Server {
         self.reloader.gate()
     }
 
+    /// Accepts nothing more, and nothing is reloaded any more; [`Server::drain`] waits for the end.
+    pub fn begin_to_drain(&self) {
+        self.shared.drain.cancel();
+    }
+
     /// Accepts nothing more, lets what is under way finish, and returns when all has ended: after
     /// the drain's deadline at the latest. Blocks the thread.
     pub fn drain(mut self) -> io::Result<()> {
-        self.shared.drain.cancel();
+        self.begin_to_drain();
         self.join()
     }
 
