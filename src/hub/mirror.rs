@@ -339,6 +339,10 @@ impl Binding {
     }
 
     fn answer(self: &Rc<Self>, owner: &dyn Owner, covers: u64, verdict: &Verdict) {
+        // Of nearly every delivery this is all.
+        if !self.waits() {
+            return;
+        }
         let due = {
             let mut waiting = self.waiting.borrow_mut();
             let failed = matches!(verdict, Verdict::Failed(_));
