@@ -1,6 +1,6 @@
 //! A view at the resource's own URI, as Per-Resource Events: the representation, and notifications.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -84,6 +84,7 @@ fn value<'f>(fields: &'f [(String, String)], name: &str) -> Option<&'f str> {
 
 #[test]
 fn the_representation_comes_first_and_then_a_notification_of_each_change() {
+    let began = SystemTime::now();
     let (api, pogo) = start_of_two(|_| ());
     api.put("/posts/1", json!({"n": 1}));
     let mut client = Prep::open(&pogo, &[]);
@@ -99,7 +100,8 @@ fn the_representation_comes_first_and_then_a_notification_of_each_change() {
     let names: Vec<_> = fields.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["Method", "Date", "Event-ID"]);
     assert_eq!(value(&fields, "Method"), Some("PUT"));
-    assert!(httpdate::parse_http_date(value(&fields, "Date").unwrap()).is_ok());
+    let date = httpdate::parse_http_date(value(&fields, "Date").unwrap()).unwrap();
+    assert!(began <= date + Duration::from_secs(1) && date <= SystemTime::now(), "{date:?}");
     assert_eq!(pogo.write("DELETE", "/posts/1", &json!(null)), 204);
     assert_eq!(value(&client.notification(), "Method"), Some("DELETE"));
     client.assert_ended();
@@ -116,7 +118,8 @@ fn a_notification_has_the_tag_of_the_new_representation() {
     api.put("/posts/1", json!(1));
     let mut client = Prep::open(&pogo, &[]);
     assert_eq!(client.head.one("etag").as_deref(), Some("\"of 1\""));
-    assert!(client.head.one("last-modified").is_some());
+    let modified = client.head.one("last-modified");
+    assert_eq!(modified.as_deref(), Some("Sat, 01 Apr 2023 10:11:12 GMT"));
     client.representation();
     put(&pogo, &json!(2));
     let fields = client.notification();
