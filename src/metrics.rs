@@ -3,40 +3,19 @@
 //! A counter is written by one thread and read by any, so that counting is a load and a store and
 //! never waits for another core.
 
+mod counter;
 mod reloads;
 mod routes;
 mod text;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use self::counter::Counter;
 pub use self::reloads::Reloads;
 pub use self::routes::Route;
 use self::routes::{BOUNDS, CLASSES, METHODS};
 pub use self::text::Exposition;
 use crate::rejection::Rejection;
-
-/// A number that only its own worker changes.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    pub fn add(&self, count: u64) {
-        self.set(self.get().wrapping_add(count));
-    }
-
-    pub fn subtract(&self, count: u64) {
-        self.set(self.get().saturating_sub(count));
-    }
-
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// An enum whose cases are the values of a label.
 macro_rules! labels {

@@ -5,6 +5,7 @@
 //! what it owes is written by the worker's flusher, once per turn for every socket.
 
 mod asks;
+mod beginning;
 mod calls;
 mod channels;
 mod credential;
@@ -36,9 +37,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use tokio::time::Instant;
 
+pub use self::beginning::Opening;
 use self::calls::Calls;
 use self::frames::{Frames, Received};
 use self::membership::Channels;
@@ -49,22 +50,8 @@ use crate::audience::Viewer;
 use crate::connections::Slot;
 use crate::headers::ClientAddress;
 use crate::hub::mirror::Binding;
-use crate::protocol::deflate::Dialect;
 use crate::protocol::{Close, Outgoing, codec};
 use crate::transport::Transport;
-
-/// What a socket was opened with.
-#[derive(Debug)]
-pub struct Opening {
-    pub dialect: Dialect,
-    pub headers: HeaderMap,
-    pub client: ClientAddress,
-    pub host: String,
-    /// The connection's place among all; held as long as the socket is open.
-    pub slot: Slot,
-    /// The namespace whose path it was opened at; none is `/`.
-    pub namespace: Option<String>,
-}
 
 pub(crate) struct Session {
     id: u64,

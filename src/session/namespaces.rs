@@ -5,7 +5,7 @@
 //! elsewhere holds in every namespace. A socket that never leaves `/` has no parts and no memory
 //! for any; what is counted of a socket is counted over all its parts.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -15,9 +15,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::Session;
-use super::calls::Calls;
-use super::frames::Frames;
-use super::membership::Channels;
+use super::beginning::Beginning;
 use super::outbox::Outbox;
 use super::registry::Sessions;
 use crate::audience::Viewer;
@@ -244,38 +242,19 @@ impl Session {
 
     fn join(&self, namespace: &Namespace) {
         let Some(socket) = self.me.upgrade() else { return };
-        let part = Rc::new_cyclic(|me| Session {
+        let part = Session::begin(Beginning {
             id: self.id,
             sessions: Rc::clone(&namespace.sessions),
-            connection: RefCell::new(None),
+            connection: None,
             client: self.client.clone(),
             host: self.host.clone(),
-            frames: RefCell::new(Frames::of(self.outbox.dialect)),
             outbox: Outlet::Of(socket),
             extra: OnceCell::from(Box::new(Extra {
                 name: Some(Rc::clone(&namespace.name)),
                 ..Extra::default()
             })),
-            viewer: RefCell::new(Rc::clone(&self.viewer.borrow())),
-            authenticated: Cell::new(self.authenticated.get()),
-            expires: Cell::new(None),
-            paused: Cell::new(false),
-            judging: Cell::new(0),
-            bindings: RefCell::default(),
-            has_ends: Cell::new(false),
-            channels: Channels::default(),
-            calls: Calls::default(),
-            strikes: Cell::new(0),
-            born: Instant::now(),
-            heard: Cell::new(self.heard.get()),
-            pinged: Cell::new(None),
-            wakes_at: Cell::new(None),
-            closing: Cell::new(None),
-            leaving: Cell::new(None),
-            over: Cell::new(false),
-            parted: Cell::new(None),
-            waker: RefCell::new(None),
-            me: me.clone(),
+            viewer: Rc::clone(&self.viewer.borrow()),
+            authenticated: self.authenticated.get(),
         });
         self.extra().parts.borrow_mut().push(part);
     }

@@ -15,13 +15,12 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::asks::Asks;
-use super::calls::Calls;
-use super::frames::Frames;
+use super::beginning::{Beginning, Opening};
 use super::inflate::Inflater;
-use super::membership::{Channels, Subscription};
+use super::membership::Subscription;
 use super::namespaces::{Namespace, Outlet};
 use super::outbox::Outbox;
-use super::{Connection, Opening, Options, Session};
+use super::{Connection, Options, Session};
 use crate::audience::Viewer;
 use crate::channel::{self, Members};
 use crate::exchange::Exchange;
@@ -185,38 +184,18 @@ impl Sessions {
     pub fn open(self: &Rc<Self>, stream: Transport, read_ahead: Bytes, opening: Opening) {
         let id = self.numbers.get() + 1;
         self.numbers.set(id);
-        let now = Instant::now();
         let services = self.services();
         let viewer = Viewer::from_handshake(&opening.headers, &services.credential_headers);
-        let session = Rc::new_cyclic(|me| Session {
+        let session = Session::begin(Beginning {
             id,
             sessions: Rc::clone(self),
-            connection: RefCell::new(Some(Connection { stream, _slot: opening.slot })),
+            connection: Some(Connection { stream, _slot: opening.slot }),
             client: opening.client,
             host: opening.host,
-            frames: RefCell::new(Frames::of(opening.dialect)),
             outbox: Outlet::Own(Outbox::new(opening.dialect)),
             extra: OnceCell::new(),
-            viewer: RefCell::new(Rc::new(viewer)),
-            authenticated: Cell::new(false),
-            expires: Cell::new(None),
-            paused: Cell::new(false),
-            judging: Cell::new(0),
-            bindings: RefCell::default(),
-            has_ends: Cell::new(false),
-            channels: Channels::default(),
-            calls: Calls::default(),
-            strikes: Cell::new(0),
-            born: now,
-            heard: Cell::new(now),
-            pinged: Cell::new(None),
-            wakes_at: Cell::new(None),
-            closing: Cell::new(None),
-            leaving: Cell::new(None),
-            over: Cell::new(false),
-            parted: Cell::new(None),
-            waker: RefCell::new(None),
-            me: me.clone(),
+            viewer: Rc::new(viewer),
+            authenticated: false,
         });
         tracing::debug!(session = id, client = %session.client.ip, "socket opened");
         self.all.borrow_mut().insert(id, Rc::clone(&session));
