@@ -215,24 +215,46 @@ impl Session {
         }
     }
 
+    /// However often that comes, one task sees to it: what came while the upstream was asked it asks
+    /// once more, for what holds by then.
     pub(super) fn judge(&self, subscription: Rc<Subscription>, occasion: Occasion) {
         let Some(me) = self.me.upgrade() else { return };
         if matches!(occasion, Occasion::Over(_)) {
             subscription.withheld.set(true);
         }
+        if subscription.trial.call(occasion) {
+            self.sessions.tasks.spawn_local(async move {
+                while let Some((occasion, call)) = subscription.trial.begin() {
+                    if let Some(said) = me.hear_again(&subscription).await
+                        && subscription.trial.ends(call)
+                    {
+                        me.conclude_on(&subscription, &said, occasion);
+                    }
+                }
+            });
+        }
+    }
+
+    /// What the upstream says of whether the session may stay; none once it has left.
+    async fn hear_again(&self, subscription: &Rc<Subscription>) -> Option<Said> {
         let viewer = Rc::clone(&self.viewer.borrow());
-        self.sessions.tasks.spawn_local(async move {
-            let services = me.sessions.services();
-            let channel = &*subscription.channel;
-            let Some(rule) = Rule::of(&services.channels, channel) else { return };
-            let said = me.hear(rule, channel, Right::Subscribe, &viewer).await;
-            let is_current =
-                me.channels.find(channel).is_some_and(|it| Rc::ptr_eq(&it, &subscription));
-            // Where the credential is another by now, so is the judgement.
-            if is_current && Rc::ptr_eq(&viewer, &me.viewer.borrow()) {
-                me.conclude_on(&subscription, &said, occasion);
-            }
-        });
+        let services = self.sessions.services();
+        let channel = &*subscription.channel;
+        let said = match Rule::of(&services.channels, channel) {
+            Some(rule) => Some(self.hear(rule, channel, Right::Subscribe, &viewer).await),
+            None => None,
+        };
+        let is_there = self.channels.find(channel).is_some_and(|it| Rc::ptr_eq(&it, subscription));
+        let Some(said) = said.filter(|_| is_there) else {
+            subscription.trial.drop_it();
+            return None;
+        };
+        if said.is_verdict && said.answer.is_err() {
+            // Also of a credential that is not the session's any more: who changes it again and
+            // again is not to stay by that.
+            subscription.withheld.set(true);
+        }
+        Some(said)
     }
 
     fn conclude_on(&self, subscription: &Subscription, said: &Said, occasion: Occasion) {

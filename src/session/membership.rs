@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::asks::Occasion;
 use super::registry::RETURN_SPREAD;
 use super::{Session, Sessions};
 use crate::channel::{Overflow, Published, Rule};
@@ -27,6 +28,45 @@ pub(super) struct Subscription {
     pub(super) withheld: Cell<bool>,
     /// How it ends when it is too slow.
     pub(super) overflow: Cell<Overflow>,
+    pub(super) trial: Trial,
+}
+
+/// Whether a subscription is to be judged again, and why.
+#[derive(Default)]
+pub(super) struct Trial {
+    /// There while a task sees to it.
+    occasion: Cell<Option<Occasion>>,
+    calls: Cell<u64>,
+}
+
+impl Trial {
+    /// It is to be judged. Whether somebody has to see to it, because nobody does.
+    pub(super) fn call(&self, occasion: Occasion) -> bool {
+        self.calls.set(self.calls.get() + 1);
+        let pending = self.occasion.get();
+        // That it is time is less than anything else.
+        let is_less = occasion == Occasion::Time && pending.is_some();
+        self.occasion.set(if is_less { pending } else { Some(occasion) });
+        pending.is_none()
+    }
+
+    /// Why, and up to which call; none when all is done.
+    pub(super) fn begin(&self) -> Option<(Occasion, u64)> {
+        Some((self.occasion.get()?, self.calls.get()))
+    }
+
+    /// Judged, unless it was called again since.
+    pub(super) fn ends(&self, call: u64) -> bool {
+        let is_last = self.calls.get() == call;
+        if is_last {
+            self.drop_it();
+        }
+        is_last
+    }
+
+    pub(super) fn drop_it(&self) {
+        self.occasion.set(None);
+    }
 }
 
 impl Subscription {
@@ -39,6 +79,7 @@ impl Subscription {
             is_shown: Cell::new(false),
             withheld: Cell::new(false),
             overflow: Cell::new(Overflow::Lost),
+            trial: Trial::default(),
         }
     }
 

@@ -239,6 +239,24 @@ fn another_credential_is_judged_and_the_old_one_counts_until_then() {
 }
 
 #[test]
+fn of_many_credentials_only_the_last_is_judged_and_nobody_stays_by_changing_them() {
+    let (api, pogo) = start(asked);
+    allow(&api, "ann");
+    let mut socket = Socket::open_as(&pogo, "ann");
+    socket.must(subscribe("/asked/1"));
+    api.hold("GET /may");
+    for number in 0..50 {
+        socket.must(json!({"event": "auth", "data": {"token": format!("token-{number}")}}));
+    }
+    api.wait_held();
+    api.release();
+    assert_eq!(socket.event(), told_to_leave("forbidden"));
+    let seen = api.seen("GET /may");
+    let asked: Vec<_> = seen.iter().map(|seen| seen.header("authorization").unwrap()).collect();
+    assert_eq!(asked, ["Bearer ann", "Bearer token-0", "Bearer token-49"]);
+}
+
+#[test]
 fn who_has_another_credential_and_an_api_that_cannot_be_asked_about_it_has_to_leave() {
     let (api, pogo) = start_of_two(asked);
     answer_with(&api, 204);
