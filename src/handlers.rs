@@ -24,6 +24,9 @@ pub const ID: HeaderName = HeaderName::from_static("pogo-id");
 
 /// Closures of the embedding program that run at one time; one more event is `unavailable`.
 const MOST_AT_ONCE: usize = 1024;
+/// Events that other services are asked about at one time, each on a connection of its own; one more is
+/// `unavailable`.
+pub const MOST_POSTS: usize = 256;
 
 /// One `[[namespace.handler]]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -310,16 +313,11 @@ impl PartialEq for Closure {
     }
 }
 
-/// A client for [`Act::Post`]. Connections belong to the runtime that opened them, and each worker
-/// has its own, so none is kept; a redirect could lead from https to http, or turn a POST into a GET.
-pub fn client(connect: Duration, whole: Duration) -> Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
-        .connect_timeout(connect)
-        .timeout(whole)
-        .pool_max_idle_per_host(0)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .build()
+/// What asks other services, for [`Act::Post`].
+#[derive(Debug, Clone)]
+pub struct Hooks {
+    client: reqwest::Client,
+    places: Arc<Semaphore>,
 }
 
 /// What another service answered.
@@ -329,35 +327,53 @@ pub struct Posted {
     pub body: Vec<u8>,
 }
 
-/// Sends it once: nobody but the service knows whether a POST may be sent again.
-pub async fn post(
-    client: &reqwest::Client,
-    url: &str,
-    headers: HeaderMap,
-    body: String,
-    limit: usize,
-) -> Result<Posted, Problem> {
-    let wrong = |error: reqwest::Error| {
-        let code = match error.is_timeout() {
-            true => ErrorCode::UpstreamTimeout,
-            false => ErrorCode::UpstreamError,
-        };
-        // Its place is the operator's matter, not the client's.
-        let error = error.without_url();
-        tracing::warn!(url, %error, "a handler could not be asked");
-        Problem::new(code, "the handler could not be asked")
-    };
-    let request = client.post(url).headers(headers).body(body);
-    let mut response = request.send().await.map_err(wrong)?;
-    let mut body = Vec::new();
-    while let Some(part) = response.chunk().await.map_err(wrong)? {
-        if body.len() + part.len() > limit {
-            let text = format!("the handler's answer is larger than {limit} bytes");
-            return Err(Problem::new(ErrorCode::UpstreamError, text));
-        }
-        body.extend_from_slice(&part);
+impl Hooks {
+    /// Connections belong to the runtime that opened them, and each worker has its own, so none is kept;
+    /// a redirect could lead from https to http, or turn a POST into a GET.
+    pub fn new(connect: Duration, whole: Duration) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .connect_timeout(connect)
+            .timeout(whole)
+            .pool_max_idle_per_host(0)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .build()?;
+        Ok(Self { client, places: Arc::new(Semaphore::new(MOST_POSTS)) })
     }
-    Ok(Posted { status: response.status(), headers: response.headers().clone(), body })
+
+    /// Sends it once: nobody but the service knows whether a POST may be sent again.
+    pub async fn post(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: String,
+        limit: usize,
+    ) -> Result<Posted, Problem> {
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(Problem::new(ErrorCode::Unavailable, "too many handlers are asked"));
+        };
+        let wrong = |error: reqwest::Error| {
+            let code = match error.is_timeout() {
+                true => ErrorCode::UpstreamTimeout,
+                false => ErrorCode::UpstreamError,
+            };
+            // Its place is the operator's matter, not the client's.
+            let error = error.without_url();
+            tracing::warn!(url, %error, "a handler could not be asked");
+            Problem::new(code, "the handler could not be asked")
+        };
+        let request = self.client.post(url).headers(headers).body(body);
+        let mut response = request.send().await.map_err(wrong)?;
+        let mut body = Vec::new();
+        while let Some(part) = response.chunk().await.map_err(wrong)? {
+            if body.len() + part.len() > limit {
+                let text = format!("the handler's answer is larger than {limit} bytes");
+                return Err(Problem::new(ErrorCode::UpstreamError, text));
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok(Posted { status: response.status(), headers: response.headers().clone(), body })
+    }
 }
 
 #[cfg(test)]

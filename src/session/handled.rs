@@ -86,7 +86,7 @@ impl Session {
             None => Err(Problem::new(ErrorCode::UnknownEvent, "there is no such event any more")),
             Some(Act::Forward(path)) => self.forward_event(path, message, viewer).await,
             Some(Act::Post { url, credentials }) => {
-                let Some(client) = &services.client else {
+                let Some(hooks) = &services.hooks else {
                     return Err(Problem::new(
                         ErrorCode::Unavailable,
                         "the handler cannot be asked",
@@ -101,7 +101,7 @@ impl Session {
                 }
                 let limit = self.sessions.hub.options().body_bytes;
                 let body = text_of(message).to_owned();
-                let posted = handlers::post(client, url, headers, body, limit).await?;
+                let posted = hooks.post(url, headers, body, limit).await?;
                 judged(posted.status, &posted.headers, &posted.body)
             }
             Some(Act::Call(closure)) => {

@@ -27,7 +27,7 @@ use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
 use crate::gate::rate::Limiter;
-use crate::handlers::Handlers;
+use crate::handlers::{Handlers, Hooks};
 use crate::hub::{Hub, News};
 use crate::protocol::Close;
 use crate::route::Routes;
@@ -48,7 +48,7 @@ pub struct Services {
     pub credential_headers: Vec<HeaderName>,
     pub handlers: Arc<Handlers>,
     /// Asks handlers elsewhere than at the API, if there are any.
-    pub client: Option<reqwest::Client>,
+    pub hooks: Option<Hooks>,
     /// Messages in this namespace, besides what all messages may be.
     pub messages: Option<Arc<Limiter>>,
     /// All but `/`; of `/` alone.

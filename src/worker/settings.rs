@@ -14,7 +14,7 @@ use crate::channel;
 use crate::exchange::Exchange;
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
-use crate::handlers::{self, Act};
+use crate::handlers::{Act, Hooks};
 use crate::headers::Via;
 use crate::hub::{self, Hub};
 use crate::metrics;
@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     pub(crate) channels: Arc<[channel::Rule]>,
     pub(crate) spaces: Spaces,
     /// Asks the handlers that are elsewhere than at the API, if there are any.
-    client: Option<reqwest::Client>,
+    hooks: Option<Hooks>,
     pub(crate) refetches: hub::Refetches,
     /// What clients are shown; none speaks to them in the clear.
     pub(crate) identity: Option<Arc<Identity>>,
@@ -69,7 +69,7 @@ impl Settings {
             counted: shared.metrics.routes_of(patterns),
             channels: options.channels.clone().into(),
             spaces: Spaces::new(&options, None, shared)?,
-            client: client(&options)?,
+            hooks: hooks(&options)?,
             refetches: hub::Refetches::new(&options.hub),
             identity,
             secure: Secure::new(&options.upstream).map_err(invalid)?,
@@ -117,7 +117,7 @@ impl Settings {
             counted: shared.metrics.routes_of(patterns),
             channels: options.channels.clone().into(),
             spaces: Spaces::new(&options, Some(&self.spaces), shared)?,
-            client: client(&options)?,
+            hooks: hooks(&options)?,
             refetches,
             identity,
             secure,
@@ -182,7 +182,7 @@ impl Settings {
             channels: Arc::clone(&self.channels),
             credential_headers: options.hub.credential_headers.clone(),
             handlers: Arc::clone(&self.spaces.handlers),
-            client: self.client.clone(),
+            hooks: self.hooks.clone(),
             messages: None,
             namespaces: Vec::new(),
         }
@@ -203,14 +203,14 @@ impl Settings {
     }
 }
 
-fn client(options: &Options) -> io::Result<Option<reqwest::Client>> {
+fn hooks(options: &Options) -> io::Result<Option<Hooks>> {
     let mut rules = options.namespaces.iter().flat_map(|namespace| &namespace.handlers);
     if !rules.any(|rule| matches!(rule.act, Act::Post { .. })) {
         return Ok(None);
     }
     let upstream = &options.upstream;
-    let client = handlers::client(upstream.connect_timeout, upstream.response_timeout);
-    client.map(Some).map_err(invalid)
+    let hooks = Hooks::new(upstream.connect_timeout, upstream.response_timeout);
+    hooks.map(Some).map_err(invalid)
 }
 
 fn bad_route((number, error): (usize, matchit::InsertError)) -> io::Error {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pogo::handlers::{Act, Rule};
+use pogo::handlers::{Act, MOST_POSTS, Rule};
 use pogo::namespace::Name;
 use pogo::server::Options;
 use pogo::session::namespaces;
@@ -187,6 +187,31 @@ fn another_service_answers_and_is_given_credentials_only_if_it_is_said() {
     assert_eq!(service.seen("POST /without").len(), 1);
     assert_eq!(socket.error(json!({"event": "large"})), "upstream_error");
     assert!(api.seen("POST").is_empty());
+}
+
+#[test]
+fn so_many_events_ask_other_services_at_one_time_and_no_more() {
+    let service = Api::start();
+    let url = format!("http://{}/slow", service.address());
+    let event = |number: usize| format!("e{number}");
+    let (_api, pogo) = start(|options| {
+        with((0..=MOST_POSTS).map(|number| post(&event(number), url.clone(), false)).collect())(
+            options,
+        );
+        options.session.requests_in_flight = MOST_POSTS + 1;
+    });
+    (0..MOST_POSTS).for_each(|_| service.hold("POST /slow"));
+    let mut socket = Socket::open(&pogo);
+    for number in 0..MOST_POSTS {
+        socket.send(&json!({"id": number, "event": event(number)}));
+    }
+    service.wait_seen("POST /slow", MOST_POSTS);
+    assert_eq!(socket.error(json!({"event": event(MOST_POSTS)})), "unavailable");
+    service.release();
+    for _ in 0..MOST_POSTS {
+        assert_eq!(socket.receive()["status"], "ok");
+    }
+    socket.must(json!({"event": event(MOST_POSTS)}));
 }
 
 #[test]
