@@ -165,14 +165,14 @@ fn request(
     let mut request = Request::new(());
     (*request.method_mut(), *request.uri_mut(), *request.version_mut()) = (method, target, version);
     *request.headers_mut() = fields;
-    let (mut parts, ()) = request.into_parts();
-    headers::wants_websocket(&parts);
-    headers::awaits_continue(&parts.headers);
+    headers::awaits_continue(request.headers());
     let client = ClientAddress::direct(SocketAddr::from(([192, 0, 2, 1], 1)));
     let upstream = HeaderValue::from_static("upstream");
-    if headers::to_upstream(&mut parts, has_body, &client, via, &upstream).is_err() {
+    if headers::to_upstream(&mut request, has_body, &client, via, &upstream).is_err() {
         return;
     }
+    let (parts, ()) = request.into_parts();
+    headers::wants_websocket(&parts);
     let fields = &parts.headers;
     assert_eq!(parts.version, Version::HTTP_11);
     assert!(parts.uri.authority().is_none() && parts.uri.scheme().is_none());
@@ -196,10 +196,10 @@ fn answer(version: Version, fields: HeaderMap, via: Option<&Via>, named: &HashSe
     let mut answer = Response::new(());
     *answer.version_mut() = version;
     *answer.headers_mut() = fields;
-    let (mut parts, ()) = answer.into_parts();
-    if headers::to_client(&mut parts, via).is_err() {
+    if headers::to_client(&mut answer, via).is_err() {
         return;
     }
+    let (parts, ()) = answer.into_parts();
     for name in OF_A_CONNECTION {
         assert!(!parts.headers.contains_key(name), "{name} goes on");
     }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, Uri};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
@@ -112,17 +112,16 @@ impl Access {
         began: Option<Instant>,
         method: &Method,
         target: &Uri,
-        response: Response<ResponseBody>,
-        mut line: Option<Box<Line>>,
-    ) -> Response<Body> {
-        let status = response.status().as_u16();
+        status: StatusCode,
+        line: Option<&mut Line>,
+    ) {
+        let status = status.as_u16();
         if let Some(began) = began.filter(|_| self.counts) {
             self.route(target).answered(self.worker, method, status, began.elapsed());
         }
-        if let Some(line) = &mut line {
+        if let Some(line) = line {
             line.answered(status);
         }
-        response.map(|inner| Body::new(inner, line))
     }
 }
 
@@ -225,7 +224,7 @@ pub struct Body {
 }
 
 impl Body {
-    fn new(inner: ResponseBody, line: Option<Box<Line>>) -> Self {
+    pub fn new(inner: ResponseBody, line: Option<Box<Line>>) -> Self {
         let mut this = Self { inner, line };
         // What is here whole is given away as it is.
         if let (ResponseBody::Full(bytes), Some(line)) = (&this.inner, &mut this.line) {

@@ -63,43 +63,49 @@ impl Exchange {
         request: Request<RequestBody>,
         client: &ClientAddress,
     ) -> Result<Response<ResponseBody>, Rejection> {
-        let (request, _) = self.outgoing(request, client, &mut Account::default())?;
-        self.forward(Box::new(request)).await
+        let mut request = Box::new(request);
+        self.outgoing(&mut request, client, &mut Account::default())?;
+        self.forward(request).await.map(|answer| *answer)
     }
 
     /// The same for a request whose head is already what the upstream is to see.
     pub(crate) async fn forward(
         self: &Rc<Self>,
         request: Box<Request<RequestBody>>,
-    ) -> Result<Response<ResponseBody>, Rejection> {
-        let answer = if change::is_write(request.method()) {
+    ) -> Result<Box<Response<ResponseBody>>, Rejection> {
+        let mut answer = if change::is_write(request.method()) {
             let this = Rc::clone(self);
-            let write = self.tasks.spawn_local(async move { this.write(request).await });
-            write.await.map_err(|_| Rejection::Internal)?
+            // In a box, because a task moves what it runs several times.
+            let write = Box::pin(async move { this.write(request).await });
+            let write = self.tasks.spawn_local(write);
+            write.await.map_err(|_| Rejection::Internal)??
         } else {
-            self.upstream.forward(request).await.map_err(|failure| self.failed(failure))
+            self.upstream.forward(request).await.map_err(|failure| self.failed(failure))?
         };
-        self.incoming(answer?)
+        self.incoming(&mut answer)?;
+        Ok(answer)
     }
 
     /// Asks the upstream to speak WebSocket with the client.
     pub async fn upgrade(
         &self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         client: &ClientAddress,
     ) -> Result<Upgrade, Rejection> {
-        let (mut request, _) = self.outgoing(request, client, &mut Account::default())?;
+        self.outgoing(&mut request, client, &mut Account::default())?;
         headers::switch_to_websocket(request.headers_mut());
         match self.upstream.upgrade(request).await.map_err(|failure| self.failed(failure))? {
-            Switch::Answered(answer) => self.incoming(answer).map(Upgrade::Refused),
-            Switch::Switched { head, upstream } => {
+            Switch::Answered(mut answer) => {
+                self.incoming(&mut answer)?;
+                Ok(Upgrade::Refused(answer))
+            }
+            Switch::Switched { mut head, upstream } => {
                 if !headers::lists(head.headers(), http::header::UPGRADE, b"websocket") {
                     return Err(Rejection::UpstreamBroken("switched to another protocol".into()));
                 }
-                let (mut parts, ()) = head.into_parts();
-                headers::to_client(&mut parts, self.via.as_ref()).map_err(bad_answer)?;
-                headers::switch_to_websocket(&mut parts.headers);
-                let answer = Response::from_parts(parts, ResponseBody::Empty);
+                headers::to_client(&mut head, self.via.as_ref()).map_err(bad_answer)?;
+                headers::switch_to_websocket(head.headers_mut());
+                let answer = head.map(|()| ResponseBody::Empty);
                 Ok(Upgrade::Switched { answer, upstream })
             }
         }
@@ -109,36 +115,30 @@ impl Exchange {
     /// whether more than one answer may be asked for.
     pub(crate) fn outgoing(
         &self,
-        request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
         client: &ClientAddress,
         account: &mut Account,
-    ) -> Result<(Request<RequestBody>, bool), Rejection> {
+    ) -> Result<bool, Rejection> {
         let target = request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         self.routes
             .spend(target, client.ip, account)
             .map_err(|wait| Rejection::RateLimited { retry_after: wait.retry })?;
-        let (mut parts, body) = request.into_parts();
         let (via, host) = (self.via.as_ref(), self.upstream.host());
-        let may_subscribe = headers::to_upstream(&mut parts, !body.is_empty(), client, via, host)?;
-        Ok((Request::from_parts(parts, body), may_subscribe))
+        let has_body = !request.body().is_empty();
+        headers::to_upstream(request, has_body, client, via, host)
     }
 
-    fn incoming(
-        &self,
-        answer: Response<ResponseBody>,
-    ) -> Result<Response<ResponseBody>, Rejection> {
-        let (mut parts, body) = answer.into_parts();
-        if parts.status.is_informational() {
+    fn incoming(&self, answer: &mut Response<ResponseBody>) -> Result<(), Rejection> {
+        if answer.status().is_informational() {
             return Err(Rejection::UpstreamBroken("switched protocols unasked".into()));
         }
-        headers::to_client(&mut parts, self.via.as_ref()).map_err(bad_answer)?;
-        Ok(Response::from_parts(parts, body))
+        headers::to_client(answer, self.via.as_ref()).map_err(bad_answer)
     }
 
     async fn write(
         &self,
         request: Box<Request<RequestBody>>,
-    ) -> Result<Response<ResponseBody>, Rejection> {
+    ) -> Result<Box<Response<ResponseBody>>, Rejection> {
         let method = request.method().clone();
         let target = request.uri().clone();
         let target = target.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
@@ -197,16 +197,16 @@ impl Exchange {
     /// Announces the change, and shows the answer as the new state once it has come whole.
     fn watch(
         &self,
-        answer: Response<ResponseBody>,
+        mut answer: Box<Response<ResponseBody>>,
         change: Change,
         mut expectation: Expectation,
-    ) -> Response<ResponseBody> {
+    ) -> Box<Response<ResponseBody>> {
         if !self.hub.changed_but(&mut expectation, change) {
             return answer;
         }
-        let (parts, body) = answer.into_parts();
+        let body = std::mem::replace(answer.body_mut(), ResponseBody::Empty);
         let (hub, views) = (Rc::clone(&self.hub), Rc::clone(&self.views));
-        let (headers, limit) = (parts.headers.clone(), views.body_bytes);
+        let (headers, limit) = (answer.headers().clone(), views.body_bytes);
         // A writer that does not read its answer keeps nobody from the truth for long.
         let (slow, change) = (Rc::clone(&self.hub), expectation.as_change());
         let alarm = self.tasks.spawn_local(async move {
@@ -218,7 +218,8 @@ impl Exchange {
             let written = body.and_then(|body| expectation.read(&headers, body, &views));
             hub.fulfilled(&expectation, written);
         });
-        Response::from_parts(parts, ResponseBody::Watched(Box::new(tee)))
+        *answer.body_mut() = ResponseBody::Watched(Box::new(tee));
+        answer
     }
 
     /// The credentials that the request ends if it succeeds.

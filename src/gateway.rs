@@ -26,7 +26,7 @@ use self::lawful::{lawful, own_options};
 use self::notes::{Notes, log, over_rate};
 pub use self::peer::Peer;
 use self::tunnel::{bare, tunnel};
-use crate::access::Access;
+use crate::access::{self, Access};
 use crate::body::Limits;
 use crate::callers::Callers;
 use crate::change;
@@ -148,8 +148,8 @@ impl Gateway {
             }
             let answer = match step {
                 Ok(Step::Forward(request)) => self.exchange.forward(request).await,
-                Ok(Step::Special(answer)) => answer.await,
-                Ok(Step::Answer(answer)) => Ok(*answer),
+                Ok(Step::Special(answer)) => answer.await.map(Box::new),
+                Ok(Step::Answer(answer)) => Ok(answer),
                 Err(rejection) => Err(rejection),
             };
             let told = notes.map(|notes: Box<Notes>| notes.conclude(&self.gate, &answer));
@@ -159,14 +159,14 @@ impl Gateway {
                     line.refused(&rejection);
                 }
                 log(&rejection, &method, &target, &peer);
-                rejection.into_response().map(ResponseBody::from)
+                Box::new(rejection.into_response().map(ResponseBody::from))
             });
             if let Some(account) = told {
                 account.tell(response.headers_mut());
             }
             peer.spelling.of_next(response.extensions_mut().remove());
-            let response = self.access.answered(began, &method, &target, response, line);
-            Ok(response.map(|body| Answer::new(body, &peer.rest)))
+            self.access.answered(began, &method, &target, response.status(), line.as_deref_mut());
+            Ok(response.map(|body| Answer::new(access::Body::new(body, line), &peer.rest)))
         }
     }
 
@@ -243,8 +243,8 @@ impl Gateway {
             false => Branch::of(&self.branches, &mut parts.uri),
         };
         let exchange = branch.map_or(&self.exchange, |branch| &branch.exchange);
-        let (mut request, may_subscribe) =
-            exchange.outgoing(Request::from_parts(parts, body), client, account)?;
+        let mut request = Box::new(Request::from_parts(parts, body));
+        let may_subscribe = exchange.outgoing(&mut request, client, account)?;
         if *request.method() == Method::OPTIONS && !headers::spend_hop(request.headers_mut()) {
             return Ok(Step::Answer(Box::new(own_options())));
         }
@@ -253,9 +253,9 @@ impl Gateway {
         }
         if may_subscribe && let Some(asked) = self.subscriptions.asked(&request, client) {
             let subscriptions = Rc::clone(&self.subscriptions);
-            return Ok(Step::Special(Box::pin(subscriptions.answer(request, asked))));
+            return Ok(Step::Special(Box::pin(subscriptions.answer(*request, asked))));
         }
-        Ok(Step::Forward(Box::new(request)))
+        Ok(Step::Forward(request))
     }
 
     /// The client's address, behind all trusted proxies.

@@ -9,7 +9,7 @@ use http::header::{
     HeaderValue, MAX_FORWARDS, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::PathAndQuery;
-use http::{Method, Uri, Version, request, response};
+use http::{Method, Request, Response, Uri, Version, request};
 
 use crate::rejection::Rejection;
 
@@ -124,51 +124,53 @@ fn is_number(text: &[u8]) -> bool {
 /// Checks a client's request and gives it the head that the upstream is to see, origin-form and
 /// HTTP/1.1. `has_body` is whether anything may follow the head. Says whether the request has a
 /// field by which more than one answer can be asked for.
-pub fn to_upstream(
-    parts: &mut request::Parts,
+pub fn to_upstream<B>(
+    request: &mut Request<B>,
     has_body: bool,
     client: &ClientAddress,
     via: Option<&Via>,
     upstream: &HeaderValue,
 ) -> Result<bool, Rejection> {
-    if parts.version == Version::HTTP_2 && !parts.headers.keys().all(is_token) {
+    let version = std::mem::replace(request.version_mut(), Version::HTTP_11);
+    if version == Version::HTTP_2 && !request.headers().keys().all(is_token) {
         return Err(Rejection::BadRequest("invalid name of a field"));
     }
-    let found = look(&parts.headers);
-    let host = settle_host(parts, &found, upstream)?;
-    settle_framing(parts, &found, has_body)?;
-    remove_hop_by_hop(&mut parts.headers, &found, te_trailers);
-    let headers = &mut parts.headers;
+    let found = look(request.headers());
+    let host = settle_host(request, version, &found, upstream)?;
+    let expects_body = expects_body(request.method());
+    let headers = request.headers_mut();
+    settle_framing(headers, &found, has_body, expects_body)?;
+    remove_hop_by_hop(headers, &found, te_trailers);
     if found.expect {
         settle_expectation(headers, has_body)?;
     }
-    if found.cookies > 1 && parts.version == Version::HTTP_2 {
+    if found.cookies > 1 && version == Version::HTTP_2 {
         join_cookies(headers);
     }
     forwarded(headers, &found, client, host);
     if let Some(via) = via {
-        headers.append(VIA, via.line(parts.version));
+        headers.append(VIA, via.line(version));
     }
-    parts.version = Version::HTTP_11;
     Ok(found.may_subscribe)
 }
 
 /// Gives an upstream's answer the head that the client is to see.
-pub fn to_client(parts: &mut response::Parts, via: Option<&Via>) -> Result<(), BadAnswer> {
-    let found = look(&parts.headers);
+pub fn to_client<B>(answer: &mut Response<B>, via: Option<&Via>) -> Result<(), BadAnswer> {
+    let version = std::mem::replace(answer.version_mut(), Version::HTTP_11);
+    let headers = answer.headers_mut();
+    let found = look(headers);
     if found.transfer_encoding {
-        only_chunked(&parts.headers).ok_or(BadAnswer::UnknownTransferCoding)?;
+        only_chunked(headers).ok_or(BadAnswer::UnknownTransferCoding)?;
         // RFC 9112 §6.3: Transfer-Encoding overrides, and a forwarder MUST remove Content-Length.
-        parts.headers.remove(CONTENT_LENGTH);
-        parts.headers.remove(TRANSFER_ENCODING);
+        headers.remove(CONTENT_LENGTH);
+        headers.remove(TRANSFER_ENCODING);
     } else if found.lengths > 1 || found.odd_length {
-        one_length(&mut parts.headers);
+        one_length(headers);
     }
-    remove_hop_by_hop(&mut parts.headers, &found, no_te);
+    remove_hop_by_hop(headers, &found, no_te);
     if let Some(via) = via {
-        parts.headers.append(VIA, via.line(parts.version));
+        headers.append(VIA, via.line(version));
     }
-    parts.version = Version::HTTP_11;
     Ok(())
 }
 
@@ -197,35 +199,36 @@ pub fn declares_two_lengths(headers: &HeaderMap) -> bool {
 
 /// RFC 9112 §3.2: one valid `Host`, which an absolute-form target or `:authority` overrides.
 /// Returns the host the client asked for, and leaves the target in origin form.
-fn settle_host(
-    parts: &mut request::Parts,
+fn settle_host<B>(
+    request: &mut Request<B>,
+    version: Version,
     found: &Found,
     upstream: &HeaderValue,
 ) -> Result<Option<HeaderValue>, Rejection> {
     if found.hosts > 1 {
         return Err(Rejection::BadRequest("more than one Host"));
     }
-    if parts.uri.authority().is_some() {
-        if found.hosts == 0 && parts.version == Version::HTTP_11 {
+    if request.uri().authority().is_some() {
+        if found.hosts == 0 && version == Version::HTTP_11 {
             return Err(Rejection::BadRequest("no Host"));
         }
-        return host_of_target(parts).map(Some);
+        return host_of_target(request, version).map(Some);
     }
-    if let Some(host) = parts.headers.get(HOST) {
+    if let Some(host) = request.headers().get(HOST) {
         if !is_host(host.as_bytes()) {
             return Err(Rejection::BadRequest("invalid Host"));
         }
         return Ok(Some(host.clone()));
     }
-    if parts.version != Version::HTTP_10 {
+    if version != Version::HTTP_10 {
         return Err(Rejection::BadRequest("no Host"));
     }
-    parts.headers.insert(HOST, upstream.clone());
+    request.headers_mut().insert(HOST, upstream.clone());
     Ok(None)
 }
 
-fn host_of_target(parts: &mut request::Parts) -> Result<HeaderValue, Rejection> {
-    let target = std::mem::take(&mut parts.uri).into_parts();
+fn host_of_target<B>(request: &mut Request<B>, version: Version) -> Result<HeaderValue, Rejection> {
+    let target = std::mem::take(request.uri_mut()).into_parts();
     let authority = target.authority.as_ref().map_or("", http::uri::Authority::as_str);
     if !is_host(authority.as_bytes()) {
         return Err(Rejection::BadRequest("invalid authority"));
@@ -238,8 +241,8 @@ fn host_of_target(parts: &mut request::Parts) -> Result<HeaderValue, Rejection> 
         return Err(Rejection::BadRequest("invalid target"));
     };
     // RFC 9113 §8.3.1: two names for the host must agree.
-    if parts.version == Version::HTTP_2
-        && let Some(other) = parts.headers.get(HOST)
+    if version == Version::HTTP_2
+        && let Some(other) = request.headers().get(HOST)
         && !other.as_bytes().eq_ignore_ascii_case(host.as_bytes())
     {
         return Err(Rejection::BadRequest("Host differs from :authority"));
@@ -249,21 +252,22 @@ fn host_of_target(parts: &mut request::Parts) -> Result<HeaderValue, Rejection> 
     // all fragment, which no client sends.
     let root = PathAndQuery::from_static("/");
     let is_empty = path.as_str() == root.as_str() && path != root;
-    if is_empty && parts.version == Version::HTTP_2 {
+    if is_empty && version == Version::HTTP_2 {
         return Err(Rejection::BadRequest("invalid target"));
     }
     origin_form.path_and_query = Some(if is_empty { root } else { path });
-    parts.uri =
+    *request.uri_mut() =
         Uri::from_parts(origin_form).map_err(|_| Rejection::BadRequest("invalid target"))?;
-    parts.headers.insert(HOST, host.clone());
+    request.headers_mut().insert(HOST, host.clone());
     Ok(host)
 }
 
 /// Leaves exactly one way to tell where the body ends.
 fn settle_framing(
-    parts: &mut request::Parts,
+    headers: &mut HeaderMap,
     found: &Found,
     has_body: bool,
+    expects_body: bool,
 ) -> Result<(), Rejection> {
     if found.lengths > 1 || found.odd_length {
         return Err(Rejection::BadRequest("invalid Content-Length"));
@@ -273,21 +277,21 @@ fn settle_framing(
         if has_length {
             return Err(Rejection::BadRequest("both Content-Length and Transfer-Encoding"));
         }
-        if only_chunked(&parts.headers).is_none() {
+        if only_chunked(headers).is_none() {
             return Err(Rejection::UnknownTransferCoding);
         }
         if !has_body {
             // The body has turned out to be empty: say so.
-            parts.headers.remove(TRANSFER_ENCODING);
-            parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        } else if parts.headers.get(TRANSFER_ENCODING) != Some(&CHUNKED) {
+            headers.remove(TRANSFER_ENCODING);
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        } else if headers.get(TRANSFER_ENCODING) != Some(&CHUNKED) {
             // In other letters it is the same to us, and must be to whoever reads it next.
-            parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
+            headers.insert(TRANSFER_ENCODING, CHUNKED);
         }
     } else if has_body && !has_length {
-        parts.headers.insert(TRANSFER_ENCODING, CHUNKED);
-    } else if !has_body && !has_length && expects_body(&parts.method) {
-        parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        headers.insert(TRANSFER_ENCODING, CHUNKED);
+    } else if !has_body && !has_length && expects_body {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     Ok(())
 }

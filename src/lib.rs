@@ -53,6 +53,7 @@ pub mod session;
 pub mod spelling;
 pub mod streams;
 pub mod subscription;
+pub mod title_case;
 pub mod tls;
 pub mod trace;
 pub mod transport;

@@ -15,8 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, Bytes};
 use hyper::rt::Write;
 use tokio::io::ReadBuf;
+
+use crate::title_case::capitalize;
 
 /// The most names of one head that are kept as they were spelled, in bytes.
 const KEPT: usize = 8 * 1024;
@@ -65,6 +68,12 @@ pub struct Spelling {
     /// What is written next begins with a head.
     awaited: AtomicBool,
     names: Mutex<Names>,
+    /// What is written next is kept.
+    keeps: AtomicBool,
+    kept: Mutex<Vec<u8>>,
+    /// In place of what hyper writes next goes out what another connection kept.
+    repeats: AtomicBool,
+    repeated: Mutex<Bytes>,
 }
 
 impl Spelling {
@@ -80,7 +89,33 @@ impl Spelling {
     /// To be called when the message is given to hyper.
     pub fn of_next(&self, names: Option<Names>) {
         self.awaited.store(!self.is_unsent(), Ordering::Relaxed);
+        self.keeps.store(false, Ordering::Relaxed);
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names.unwrap_or_default();
+    }
+
+    /// The next message, which has no body, may have to be sent once more: it is kept as it is
+    /// written, which costs less than to have kept what it was made of.
+    pub fn keep_next(&self) {
+        self.keeps.store(true, Ordering::Relaxed);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept.capacity() > TOGETHER {
+            true => *kept = Vec::new(),
+            false => kept.clear(),
+        }
+    }
+
+    /// The message that was to be kept, if it has been written.
+    pub fn kept(&self) -> Option<Bytes> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = std::mem::take(&mut *kept);
+        (self.keeps.load(Ordering::Relaxed) && !kept.is_empty()).then(|| kept.into())
+    }
+
+    /// The next message that is given to hyper only stands for this one.
+    pub fn repeat_instead_of_next(&self, message: Bytes) {
+        self.of_next(None);
+        self.repeats.store(true, Ordering::Relaxed);
+        *self.repeated.lock().unwrap_or_else(PoisonError::into_inner) = message;
     }
 }
 
@@ -117,6 +152,10 @@ impl Speller {
         self.spelling.set_unsent(true);
         let respells = !self.untaken.is_empty() || self.spelling.awaited.load(Ordering::Relaxed);
         let length = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        if self.spelling.repeats.load(Ordering::Relaxed) {
+            ready!(self.poll_repeat(io, cx))?;
+            return Poll::Ready(Ok(length));
+        }
         if length <= TOGETHER && (respells || bufs.len() > 1) {
             // To copy a little costs less than to have the kernel look at a list.
             let mut bytes = [MaybeUninit::uninit(); TOGETHER];
@@ -155,7 +194,30 @@ impl Speller {
             return Some(count);
         }
         let names = self.spelling.names.lock().unwrap_or_else(PoisonError::into_inner);
-        respell(bytes, &names)
+        let head = respell(bytes, &names);
+        if self.spelling.keeps.load(Ordering::Relaxed) {
+            let mut kept = self.spelling.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.clear();
+            kept.extend_from_slice(bytes);
+        }
+        head
+    }
+
+    fn poll_repeat<T: Write + Unpin>(
+        &self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut rest = self.spelling.repeated.lock().unwrap_or_else(PoisonError::into_inner);
+        while !rest.is_empty() {
+            match ready!(Pin::new(&mut *io).poll_write(cx, &rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => rest.advance(count),
+            }
+        }
+        self.spelling.repeats.store(false, Ordering::Relaxed);
+        self.spelling.awaited.store(false, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 
     /// Of the respelled `head`, and what was behind it, so many bytes were taken. What follows is no
@@ -191,7 +253,7 @@ fn respell(bytes: &mut [u8], names: &Names) -> Option<usize> {
     let mut written = 0_u128;
     while bytes.get(at).is_some_and(|byte| !matches!(byte, b'\r' | b'\n')) {
         let line = &mut bytes[at..];
-        let length = title_case(line);
+        let length = capitalize(line);
         if !names.is_empty() {
             let name = &mut line[..length];
             let known = names.iter().enumerate().find(|&(number, known)| {
@@ -219,21 +281,6 @@ fn bit(number: usize) -> u128 {
 /// A switch of protocols is no interim answer: it is the last that is said in HTTP.
 fn is_interim(bytes: &[u8]) -> bool {
     bytes.starts_with(b"HTTP/1.1 1") && !bytes.starts_with(b"HTTP/1.1 101")
-}
-
-/// A capital at the start of the name and behind each hyphen. Returns where the name ends.
-fn title_case(line: &mut [u8]) -> usize {
-    let mut before = b'-';
-    for (at, byte) in line.iter_mut().enumerate() {
-        if matches!(*byte, b':' | b'\n') {
-            return at;
-        }
-        if before == b'-' {
-            byte.make_ascii_uppercase();
-        }
-        before = *byte;
-    }
-    line.len()
 }
 
 #[cfg(test)]

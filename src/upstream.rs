@@ -17,7 +17,6 @@ use std::time::Duration;
 use http::header::HeaderValue;
 use http::uri::Authority;
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -30,8 +29,8 @@ use crate::headers;
 use crate::transport::Transport;
 use failure::failure;
 pub use failure::{Failure, Kind};
-use pool::{Broken, Lease, Live, Permit, Pool};
-use response::{Connection, Download, stream};
+use pool::{Broken, Lease, Live, Message, Permit, Pool};
+use response::{Connection, stream};
 pub use response::{ResponseBody, Source};
 pub use secure::{Insecure, Secure, Tls};
 pub use switch::{Switch, Tunnel};
@@ -137,7 +136,7 @@ impl Upstream {
         &self,
         request: Request<RequestBody>,
     ) -> Result<Response<ResponseBody>, Failure> {
-        self.forward(Box::new(request)).await
+        self.forward(Box::new(request)).await.map(|answer| *answer)
     }
 
     /// The same. The request is boxed because futures that hold one by value are large, and are
@@ -145,7 +144,7 @@ impl Upstream {
     pub(crate) async fn forward(
         &self,
         mut request: Box<Request<RequestBody>>,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    ) -> Result<Box<Response<ResponseBody>>, Failure> {
         let permit = self.permit().await?;
         request.body_mut().held_in(&self.pool.holds);
         let progress = request.body().progress();
@@ -154,7 +153,8 @@ impl Upstream {
             relay_continue(&mut request);
         }
         let method = request.method().clone();
-        let mut fresh = false;
+        let repeatable = repeatable(&request);
+        let (mut fresh, mut message) = (false, Message::New { request, kept: repeatable });
         loop {
             let now = Instant::now();
             let idle = if fresh { None } else { self.pool.take(now) };
@@ -165,22 +165,27 @@ impl Upstream {
                     Box::pin(self.open()).await?
                 }
             };
-            let copy = (!fresh && repeatable(&request)).then(|| Box::new(copy_of(&request)));
-            let broken = match self.answer(&mut live, request, now, progress).await {
-                Ok(answer) => return Ok(stream(answer, Lease::new(live, permit))),
+            let broken = match self.answer(&mut live, message, now, progress).await {
+                Ok(mut answer) => {
+                    stream(&mut answer, Lease::new(live, permit));
+                    return Ok(answer);
+                }
                 Err(Attempt::TimedOut) => return Err(Failure::seen(Kind::ResponseTimeout)),
                 Err(Attempt::Broken(broken)) => broken,
             };
             if broken.error.is_parse_too_large() {
                 return Box::pin(self.read_again(live, permit, method)).await;
             }
-            request = match (*broken, copy) {
-                (Broken { unwritten: Some(again), .. }, _) if !fresh => Box::new(again),
-                (_, Some(copy)) if !live.heard() => {
-                    fresh = true;
-                    copy
+            let may_repeat = repeatable && !fresh && !live.heard();
+            message = match (*broken, live.kept().filter(|_| may_repeat)) {
+                (Broken { unwritten: Some(again), .. }, _) if !fresh => {
+                    Message::New { request: Box::new(again), kept: repeatable }
                 }
-                (broken, _) => return Err(failure(broken, progress)),
+                (_, Some(bytes)) => {
+                    fresh = true;
+                    Message::Again { method: method.clone(), bytes }
+                }
+                (broken, None) => return Err(failure(broken, progress)),
             };
         }
     }
@@ -197,13 +202,13 @@ impl Upstream {
     async fn answer(
         &self,
         live: &mut Live,
-        request: Box<Request<RequestBody>>,
+        message: Message,
         now: Instant,
         progress: Option<&Progress>,
-    ) -> Result<Response<Incoming>, Attempt> {
+    ) -> Result<Box<Response<ResponseBody>>, Attempt> {
         let timeout = self.options.response_timeout;
         let mut alarm = std::mem::take(&mut live.alarm);
-        let answer = within(&mut alarm, timeout, now, progress, live.send(request)).await;
+        let answer = within(&mut alarm, timeout, now, progress, live.send(message)).await;
         live.alarm = alarm;
         let mut answer = answer.ok_or(Attempt::TimedOut)?.map_err(Attempt::Broken)?;
         note_spelling(live.heads(), &mut answer);
@@ -219,7 +224,7 @@ impl Upstream {
         mut live: Live,
         permit: Permit,
         method: Method,
-    ) -> Result<Response<ResponseBody>, Failure> {
+    ) -> Result<Box<Response<ResponseBody>>, Failure> {
         let answer = live.read_again(&self.roomy, method);
         let (mut alarm, timeout) = (Alarm::default(), self.options.response_timeout);
         let mut answer = within(&mut alarm, timeout, Instant::now(), None, answer)
@@ -227,10 +232,8 @@ impl Upstream {
             .ok_or_else(|| Failure::seen(Kind::ResponseTimeout))?
             .map_err(|broken| Failure::seen(Kind::BadResponse(broken.error)))?;
         note_spelling(live.heads(), &mut answer);
-        let (head, incoming) = answer.into_parts();
-        let connection = Connection::Once(Lease::new(live, permit));
-        let body = ResponseBody::Incoming(Download::new(incoming, connection));
-        Ok(Response::from_parts(head, body))
+        answer.body_mut().arrives_on(Connection::Once(Lease::new(live, permit)));
+        Ok(answer)
     }
 
     async fn open(&self) -> Result<Live, Failure> {
@@ -259,7 +262,7 @@ impl Upstream {
 }
 
 /// Notes how the names of an answer are spelled.
-fn note_spelling(heads: &Heads, answer: &mut Response<Incoming>) {
+fn note_spelling<B>(heads: &Heads, answer: &mut Response<B>) {
     heads.ignore();
     if let Some(names) = heads.take_names() {
         answer.extensions_mut().insert(names);
@@ -305,16 +308,6 @@ fn repeatable(request: &Request<RequestBody>) -> bool {
             *request.method(),
             Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
         )
-}
-
-fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    *copy.extensions_mut() = request.extensions().clone();
-    copy
 }
 
 /// Waits for an answer. While a body is on its way the time begins anew with each part of it; a

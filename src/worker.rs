@@ -39,12 +39,10 @@ use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
 /// than any before costs a write to wake the driver (one system call in five). It is also all
-/// that an idle worker wakes for: eight times a second, because timers wake it twice each.
-const TICK: Duration = Duration::from_millis(250);
-/// How many ticks lie between two looks at what is idle.
-const SWEEP_TICKS: u64 = 2;
+/// that an idle worker wakes for: four times a second, because timers wake it twice each.
+const TICK: Duration = Duration::from_millis(500);
 /// How many ticks lie between two looks at the gate's budgets.
-const GATE_TICKS: u64 = 240;
+const GATE_TICKS: u64 = 120;
 /// How long accepting rests when the process has no descriptors or memory left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -132,15 +130,13 @@ async fn tick(number: usize, worker: Rc<Worker>) {
             shutouts = latest;
             worker.end_the_shut_out();
         }
-        if count % SWEEP_TICKS == 0 {
-            front.upstream.sweep();
-            front.upstream.count(front.access.metrics());
-            for branch in &front.branches {
-                branch.upstream.sweep();
-                branch.upstream.count(front.access.metrics());
-            }
+        front.upstream.sweep();
+        front.upstream.count(front.access.metrics());
+        for branch in &front.branches {
+            branch.upstream.sweep();
+            branch.upstream.count(front.access.metrics());
         }
-        if number == 0 && count % SWEEP_TICKS == 0 {
+        if number == 0 {
             worker.shared.hubs.sweep();
         }
         if number == 0 && count % GATE_TICKS == 0 {

@@ -37,11 +37,11 @@ impl Branch {
     /// What its API answers, to the client of this server.
     pub(super) async fn forward(
         self,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
     ) -> Result<Response<ResponseBody>, Rejection> {
-        let mut answer = self.exchange.forward(Box::new(request)).await?;
+        let mut answer = self.exchange.forward(request).await?;
         self.restore(answer.headers_mut());
-        Ok(answer)
+        Ok(*answer)
     }
 
     /// A path of the API, as its client has to write it.

@@ -22,7 +22,7 @@ impl Notes {
     pub(super) fn conclude(
         self,
         gate: &Gate,
-        answer: &Result<Response<ResponseBody>, Rejection>,
+        answer: &Result<Box<Response<ResponseBody>>, Rejection>,
     ) -> Account {
         if let Some(client) = self.watched {
             match answer {

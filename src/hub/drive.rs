@@ -16,7 +16,8 @@ impl Hub {
         if view.driven.replace(true) {
             view.bell.notify_one();
         } else {
-            tokio::task::spawn_local(Rc::clone(self).drive(Rc::clone(view)));
+            // In a box, because a task moves what it runs several times.
+            tokio::task::spawn_local(Box::pin(Rc::clone(self).drive(Rc::clone(view))));
         }
     }
 

@@ -42,10 +42,9 @@ pub(super) async fn fetch(
     options: &Options,
 ) -> Fetched {
     let request = request(&sent, known.as_deref()).map_err(|_| Rejection::BadRequest(UNFETCHABLE));
-    let request = request.and_then(|request| {
-        let (mut parts, body) = request.into_parts();
-        headers::to_upstream(&mut parts, false, sent.client, via, upstream.host())?;
-        Ok(Request::from_parts(parts, body))
+    let request = request.map(Box::new).and_then(|mut request| {
+        headers::to_upstream(&mut request, false, sent.client, via, upstream.host())?;
+        Ok(request)
     });
     let request = match request {
         Ok(request) => request,
@@ -55,7 +54,7 @@ pub(super) async fn fetch(
         known.is_some_and(|known| known.etag.is_some() || known.last_modified.is_some());
     let exchange = async {
         let response =
-            upstream.send(request).await.map_err(|failure| Problem::from(&failure.into()))?;
+            upstream.forward(request).await.map_err(|failure| Problem::from(&failure.into()))?;
         let headers = response.headers();
         let named = headers.contains_key(&groups::CACHE_GROUPS);
         let groups = named.then(|| groups::listed(headers, &groups::CACHE_GROUPS));
@@ -121,16 +120,17 @@ fn request(sent: &Sent<'_>, known: Option<&State>) -> Result<Request<RequestBody
 }
 
 async fn read(
-    response: Response<ResponseBody>,
+    mut response: Box<Response<ResponseBody>>,
     conditional: bool,
     options: &Options,
 ) -> Result<Answer, Problem> {
-    let (head, body) = response.into_parts();
-    match head.status {
+    let body = std::mem::replace(response.body_mut(), ResponseBody::Empty);
+    let (status, headers) = (response.status(), response.headers());
+    match status {
         StatusCode::NOT_MODIFIED if conditional => return Ok(Answer::NotModified),
         StatusCode::NOT_FOUND | StatusCode::GONE => {
             let state = State {
-                vary: vary_of(&head.headers, &options.credential_headers),
+                vary: vary_of(headers, &options.credential_headers),
                 ..State::new(ABSENT.into(), Content::Absent)
             };
             return Ok(Answer::State(state));
@@ -138,13 +138,13 @@ async fn read(
         _ => {}
     }
     let bytes = collect(body, options.body_bytes).await?;
-    if head.status.is_success() {
-        return success(&head.headers, &bytes, options).map(Answer::State);
+    if status.is_success() {
+        return success(headers, &bytes, options).map(Answer::State);
     }
-    let retry_after = retry_after(&head.headers);
-    let data = content(&head.headers, &bytes).ok();
-    let problem = Problem { retry_after, ..Problem::of_upstream(head.status, data) };
-    Ok(match head.status {
+    let retry_after = retry_after(headers);
+    let data = content(headers, &bytes).ok();
+    let problem = Problem { retry_after, ..Problem::of_upstream(status, data) };
+    Ok(match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Answer::Refused(problem),
         StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
             Answer::NotBindable(Problem { code: ErrorCode::NotBindable, ..problem })
@@ -218,8 +218,8 @@ pub fn version(etag: Option<&HeaderValue>, json: &[u8]) -> Arc<str> {
         Some(tag) if tag != ABSENT => tag.into(),
         _ => {
             let hash = digest::digest(&digest::SHA256, json);
-            let hex: String = hash.as_ref()[..16].iter().map(|b| format!("{b:02x}")).collect();
-            hex.into()
+            let half = hash.as_ref().first_chunk().copied().unwrap_or_default();
+            format!("{:032x}", u128::from_be_bytes(half)).into()
         }
     }
 }

@@ -97,7 +97,7 @@ pub(super) async fn answer(
     let answer = exchange.forward(Box::new(request)).await?;
     let held = match held(subscriptions, services, answer, &unconditional, patience).await? {
         Ok(held) => held,
-        Err(answer) => return Ok(answer),
+        Err(answer) => return Ok(*answer),
     };
     let expires = subscriptions.judge(services, asked).await?;
     let follow = subscriptions.follow(asked, Arc::clone(&held.version), Way::LongPoll)?;
@@ -119,7 +119,7 @@ pub(super) async fn answer(
         }
         // It cannot be shown, or may not be: the API says why.
         Ok(Notice::State(_) | Notice::Over(Over::Unbound(_))) => {
-            let mut answer = exchange.forward(Box::new(unconditional)).await?;
+            let mut answer = *exchange.forward(Box::new(unconditional)).await?;
             applied(answer.headers_mut(), patience);
             Ok(answer)
         }
@@ -133,10 +133,10 @@ pub(super) async fn answer(
 async fn held(
     subscriptions: &Subscriptions,
     services: &Services,
-    mut answer: Response<ResponseBody>,
+    mut answer: Box<Response<ResponseBody>>,
     unconditional: &Request<RequestBody>,
     patience: &Patience,
-) -> Result<Result<Held, Response<ResponseBody>>, Rejection> {
+) -> Result<Result<Held, Box<Response<ResponseBody>>>, Rejection> {
     let has_waited = answer.headers().get_all(PREFERENCE_APPLIED).iter();
     if has_waited.filter_map(|line| line.to_str().ok()).any(|line| line.contains("wait")) {
         return Ok(Err(answer));
@@ -149,9 +149,9 @@ async fn held(
         }
         answer = services.exchange.forward(Box::new(head_of(unconditional))).await?;
     }
-    let first = match read(answer, &subscriptions.hub.options()).await? {
+    let first = match read(*answer, &subscriptions.hub.options()).await? {
         Reading::State(first) => *first,
-        Reading::Other(answer) => return Ok(Err(*answer)),
+        Reading::Other(answer) => return Ok(Err(answer)),
         Reading::TooLarge => {
             let again = Box::new(head_of(unconditional));
             return services.exchange.forward(again).await.map(Err);
@@ -164,7 +164,7 @@ async fn held(
     if patience.tags.have(parts.headers.get(header::ETAG), &version) {
         return Ok(Ok(Held { parts, version }));
     }
-    Ok(Err(Response::from_parts(parts, body.into())))
+    Ok(Err(Box::new(Response::from_parts(parts, body.into()))))
 }
 
 /// The version of an answer without content.

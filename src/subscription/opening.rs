@@ -101,11 +101,11 @@ impl Subscriptions {
         let exchange = &services.exchange;
         let mut again = head_of(&request);
         let is_head = *request.method() == Method::HEAD;
-        let mut answer = exchange.forward(Box::new(request)).await?;
+        let mut answer = *exchange.forward(Box::new(request)).await?;
         if answer.status() == StatusCode::NOT_ACCEPTABLE {
             let accept = accepted(again.headers()).unwrap_or(JSON_FIRST);
             again.headers_mut().insert(header::ACCEPT, accept);
-            answer = exchange.forward(Box::new(head_of(&again))).await?;
+            answer = *exchange.forward(Box::new(head_of(&again))).await?;
         }
         let options = self.hub.options();
         if is_head {
@@ -121,7 +121,9 @@ impl Subscriptions {
         let first = match read(answer, &options).await? {
             Reading::State(first) => *first,
             Reading::Other(answer) => return Ok(*answer),
-            Reading::TooLarge => return exchange.forward(Box::new(again)).await,
+            Reading::TooLarge => {
+                return exchange.forward(Box::new(again)).await.map(|answer| *answer);
+            }
         };
         let expires = self.judge(services, asked).await?;
         let follow = self.follow(asked, Arc::clone(&first.version), ask.way)?;

@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::response::ResponseBody;
 use super::wire::Wire;
 use crate::alarm::Alarm;
 use crate::body::RequestBody;
@@ -242,6 +243,22 @@ pub(super) struct Live {
     pub(super) alarm: Alarm,
 }
 
+/// What is sent on a connection.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// `kept` for another connection, should this one break.
+    New { request: Box<Request<RequestBody>>, kept: bool },
+    /// What a connection kept that broke.
+    Again { method: Method, bytes: Bytes },
+}
+
+/// A request by which hyper knows how to read the answer, and which is never sent.
+fn stand_in(method: Method) -> Box<Request<RequestBody>> {
+    let mut request = Box::new(Request::new(RequestBody::Empty));
+    *request.method_mut() = method;
+    request
+}
+
 /// Why a request got no answer on a connection.
 #[derive(Debug)]
 pub(super) struct Broken {
@@ -272,11 +289,28 @@ impl Live {
     /// Sends one request and drives the connection until the head of its answer is here.
     pub(super) async fn send(
         &mut self,
-        mut request: Box<Request<RequestBody>>,
-    ) -> Result<Response<Incoming>, Box<Broken>> {
+        message: Message,
+    ) -> Result<Box<Response<ResponseBody>>, Box<Broken>> {
         self.heads.expect();
-        self.spelling.of_next(request.extensions_mut().remove());
+        let request = match message {
+            Message::New { mut request, kept } => {
+                self.spelling.of_next(request.extensions_mut().remove());
+                if kept {
+                    self.spelling.keep_next();
+                }
+                request
+            }
+            Message::Again { method, bytes } => {
+                self.spelling.repeat_instead_of_next(bytes);
+                stand_in(method)
+            }
+        };
         self.write(request).await
+    }
+
+    /// What was sent last, if it was to be kept.
+    pub(super) fn kept(&self) -> Option<Bytes> {
+        self.spelling.kept()
     }
 
     /// Reads an answer that had more fields than hyper takes without memory of its own for them,
@@ -286,7 +320,7 @@ impl Live {
         &mut self,
         builder: &http1::Builder,
         method: Method,
-    ) -> Result<Response<Incoming>, Box<Broken>> {
+    ) -> Result<Box<Response<ResponseBody>>, Box<Broken>> {
         let nothing = |error| Box::new(Broken { error, unwritten: None });
         if let Some(left) = self.left.take() {
             let wire = left.io.read_again(left.read_buf);
@@ -294,30 +328,36 @@ impl Live {
             self.sender = sender;
             self.connection = Some(Box::new(connection));
         }
-        let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = method;
-        self.write(Box::new(request)).await
+        self.write(stand_in(method)).await
     }
 
     async fn write(
         &mut self,
         request: Box<Request<RequestBody>>,
-    ) -> Result<Response<Incoming>, Box<Broken>> {
+    ) -> Result<Box<Response<ResponseBody>>, Box<Broken>> {
         let answer = self.sender.try_send_request(*request);
         let mut answer = std::pin::pin!(answer);
         let mut begun = false;
-        let result = std::future::poll_fn(|cx| {
+        // Boxed at once, because what follows would move it a dozen times.
+        let mut boxed = |cx: &mut Context<'_>| match answer.as_mut().poll(cx) {
+            Poll::Ready(Ok(answer)) => {
+                Poll::Ready(Ok(Box::new(answer.map(ResponseBody::arriving))))
+            }
+            Poll::Ready(Err(mut failed)) => Poll::Ready(Err(Box::new(Broken {
+                unwritten: failed.take_message(),
+                error: failed.into_error(),
+            }))),
+            Poll::Pending => Poll::Pending,
+        };
+        std::future::poll_fn(|cx| {
             if !std::mem::replace(&mut begun, true) {
                 // Nothing can have come yet.
                 self.drive(cx);
-                return answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                return boxed(&mut Context::from_waker(Waker::noop()));
             }
-            self.until(cx, |unheard| answer.as_mut().poll(unheard))
+            self.until(cx, &mut boxed)
         })
-        .await;
-        result.map_err(|mut failed| {
-            Box::new(Broken { unwritten: failed.take_message(), error: failed.into_error() })
-        })
+        .await
     }
 
     /// Drives the connection until `polled` has what only the connection can give it.
@@ -342,7 +382,7 @@ impl Live {
     fn drive(&mut self, cx: &mut Context<'_>) {
         if let Some(connection) = &mut self.connection
             // How it ended shows in the answer, or in its body.
-            && Pin::new(connection).poll(cx).is_ready()
+            && self.heads.turn(|| Pin::new(connection).poll(cx)).is_ready()
             && let Some(connection) = self.connection.take()
         {
             self.left = Some(Box::new(connection.into_parts()));

@@ -17,18 +17,19 @@ use crate::body::RequestBody;
 use crate::headers;
 use crate::holds::Hold;
 
-pub(super) fn stream(answer: Response<Incoming>, lease: Lease) -> Response<ResponseBody> {
-    let (head, incoming) = answer.into_parts();
+/// Has the answer hold the connection that the rest of it arrives on.
+pub(super) fn stream(answer: &mut Response<ResponseBody>, lease: Lease) {
     // A connection on which two lengths were declared may be out of step: it serves no one else.
-    let suspect = headers::declares_two_lengths(&head.headers);
-    let body = if incoming.is_end_stream() && !suspect {
+    let suspect = headers::declares_two_lengths(answer.headers());
+    if answer.body().is_end_stream() && !suspect {
         lease.release();
-        ResponseBody::Empty
-    } else {
-        let connection = if suspect { Connection::Once(lease) } else { Connection::Pooled(lease) };
-        ResponseBody::Incoming(Download::new(incoming, connection))
-    };
-    Response::from_parts(head, body)
+        *answer.body_mut() = ResponseBody::Empty;
+        return;
+    }
+    answer.body_mut().arrives_on(match suspect {
+        true => Connection::Once(lease),
+        false => Connection::Pooled(lease),
+    });
 }
 
 /// A body that is made here, part by part, as the client takes it.
@@ -50,6 +51,17 @@ pub enum ResponseBody {
 }
 
 impl ResponseBody {
+    /// A body of which it is not known yet on which connection it arrives.
+    pub(super) fn arriving(incoming: Incoming) -> Self {
+        Self::Incoming(Download::new(incoming, None))
+    }
+
+    pub(super) fn arrives_on(&mut self, connection: Connection) {
+        if let Self::Incoming(download) = self {
+            download.connection = Some(connection);
+        }
+    }
+
     /// Why it was ended here, if it was.
     pub fn why_over(&self) -> Option<&'static str> {
         match self {
@@ -101,8 +113,8 @@ impl Connection {
 }
 
 impl Download {
-    pub(super) fn new(incoming: Incoming, connection: Connection) -> Self {
-        Self { incoming, connection: Some(connection), held: None, given_up: false, broken: None }
+    pub(super) fn new(incoming: Incoming, connection: Option<Connection>) -> Self {
+        Self { incoming, connection, held: None, given_up: false, broken: None }
     }
 
     /// The client is to take what has come, before it is given more.

@@ -43,7 +43,7 @@ impl Upstream {
         let connection = Connection::Driven { _driver: driver, _sender: sender, _permit: permit };
         Ok(Switch::Answered(Response::from_parts(
             head,
-            ResponseBody::Incoming(Download::new(incoming, connection)),
+            ResponseBody::Incoming(Download::new(incoming, Some(connection))),
         )))
     }
 }

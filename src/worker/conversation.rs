@@ -186,7 +186,7 @@ impl Worker {
         stream: Downstream,
         peer: Rc<Peer>,
     ) -> Result<Option<Downstream>, Ended> {
-        let (rest, mut silence) = (stream.rest(), Silence::new(&stream));
+        let (rest, heads, mut silence) = (stream.rest(), stream.heads(), Silence::new(&stream));
         let service = service(Rc::clone(&self.gateway), peer);
         let connection = self.front().http1.serve_connection(stream, service);
         let mut connection = connection.with_upgrades();
@@ -199,7 +199,7 @@ impl Worker {
                 registered = true;
                 draining = drain.as_mut().poll(cx).is_ready();
             }
-            let mut polled = Pin::new(&mut connection).poll(cx);
+            let mut polled = heads.turn(|| Pin::new(&mut connection).poll(cx));
             // As in `until_drain`: a request that lies in the socket is under way. One that has been
             // read is told at once that it is the last.
             if draining

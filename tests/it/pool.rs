@@ -20,13 +20,22 @@ fn a_read_is_sent_again_when_a_reused_connection_breaks_without_an_answer() {
     for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"] {
         let upstream = Upstream::start();
         let (_pogo, mut client, mut api) = with_an_idle_connection(&upstream);
-        client.send(format!("{method} /again HTTP/1.1\r\nHost: a\r\n\r\n"));
-        assert_eq!(api.message().start, format!("{method} /again HTTP/1.1"));
-        drop(api);
-        let (mut api, again) = upstream.request();
-        assert_eq!(again.start, format!("{method} /again HTTP/1.1"));
-        api.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-        assert_eq!(client.message().status(), 200);
+        // A head that fits in a packet, and one that does not.
+        for size in [10, 20_000] {
+            let filler = "x".repeat(size);
+            client.send(format!(
+                "{method} /again HTTP/1.1\r\nHost: a\r\nx-ODD: 1\r\nFiller: {filler}\r\n\r\n"
+            ));
+            let first = api.message();
+            assert_eq!(first.start, format!("{method} /again HTTP/1.1"));
+            drop(api);
+            let again;
+            (api, again) = upstream.request();
+            assert_eq!((&again.start, &again.headers), (&first.start, &first.headers));
+            assert!(again.headers.contains(&("x-ODD".into(), b"1".into())));
+            api.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(client.message().status(), 200);
+        }
         upstream.assert_untouched();
     }
 }
