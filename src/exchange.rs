@@ -1,5 +1,6 @@
 //! One request of a client, forwarded, and what it may have changed made known.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,10 @@ pub use crate::upstream::ResponseBody;
 /// How long views wait for the end of a write's answer before they are fetched all the same.
 const LONGEST_ANSWER: Duration = Duration::from_secs(1);
 
+/// Everybody's views of one API, where not all go by the same routes: a write touches of each what
+/// its own routes say. Empty where all do.
+pub type Outlooks = Rc<RefCell<Vec<(Rc<Hub>, Arc<Routes>)>>>;
+
 /// One worker's exchanges with the upstream.
 pub struct Exchange {
     upstream: Rc<Upstream>,
@@ -37,6 +42,7 @@ pub struct Exchange {
     routes: Arc<Routes>,
     via: Option<Via>,
     authenticator: Arc<Authenticator>,
+    outlooks: Outlooks,
     /// Writes that go on although their client has left.
     tasks: TaskTracker,
 }
@@ -48,10 +54,11 @@ impl Exchange {
         routes: Arc<Routes>,
         via: Option<Via>,
         authenticator: Arc<Authenticator>,
+        outlooks: Outlooks,
         tasks: TaskTracker,
     ) -> Self {
         let views = hub.options();
-        Self { upstream, hub, views, routes, via, authenticator, tasks }
+        Self { upstream, hub, views, routes, via, authenticator, outlooks, tasks }
     }
 
     /// Forwards a request and returns its answer, after what it touched was announced.
@@ -151,6 +158,7 @@ impl Exchange {
                 if let Some(credentials) = logout.filter(|_| answer.status().is_success()) {
                     self.hub.logged_out(credentials);
                 }
+                self.tell_others(&method, target, Some(&answer), trace.as_ref());
                 let change = self.change(&method, target, Some(&answer));
                 let change = change.map(|change| Change { trace, ..change });
                 match (change, expectation) {
@@ -163,10 +171,11 @@ impl Exchange {
                 Ok(answer)
             }
             Err(failure) => {
-                if failure.may_have_been_seen
-                    && let Some(change) = self.change(&method, target, None)
-                {
-                    self.hub.changed(Change { trace, ..change });
+                if failure.may_have_been_seen {
+                    self.tell_others(&method, target, None, trace.as_ref());
+                    if let Some(change) = self.change(&method, target, None) {
+                        self.hub.changed(Change { trace, ..change });
+                    }
                 }
                 Err(self.failed(failure))
             }
@@ -239,10 +248,35 @@ impl Exchange {
         target: &str,
         answer: Option<&Response<ResponseBody>>,
     ) -> Option<Change> {
-        let nothing = HeaderMap::new();
-        let headers = answer.map_or(&nothing, Response::headers);
-        change::touched(method, target, answer.map(Response::status), headers, &self.routes)
+        touched(method, target, answer, &self.routes)
     }
+
+    /// Announces a write where other routes hold than here.
+    fn tell_others(
+        &self,
+        method: &Method,
+        target: &str,
+        answer: Option<&Response<ResponseBody>>,
+        trace: Option<&Arc<Trace>>,
+    ) {
+        let outlooks = self.outlooks.borrow();
+        for (hub, routes) in outlooks.iter().filter(|(hub, _)| !Rc::ptr_eq(hub, &self.hub)) {
+            if let Some(change) = touched(method, target, answer, routes) {
+                hub.hear_of(Change { trace: trace.cloned(), ..change });
+            }
+        }
+    }
+}
+
+fn touched(
+    method: &Method,
+    target: &str,
+    answer: Option<&Response<ResponseBody>>,
+    routes: &Routes,
+) -> Option<Change> {
+    let nothing = HeaderMap::new();
+    let headers = answer.map_or(&nothing, Response::headers);
+    change::touched(method, target, answer.map(Response::status), headers, routes)
 }
 
 /// What became of a request to speak WebSocket.

@@ -14,6 +14,7 @@ pub mod items;
 pub mod mail;
 pub mod mirror;
 mod node;
+pub mod outlook;
 mod purpose;
 mod settings;
 mod terms;
@@ -134,6 +135,11 @@ impl Hub {
     /// Marks every view that `change` may have touched dirty, on every worker. Does not wait.
     pub fn changed(&self, change: Change) {
         self.metrics().changes.add(1);
+        self.hear_of(change);
+    }
+
+    /// The same of what is counted elsewhere.
+    pub fn hear_of(&self, change: Change) {
         self.node.changed(&self.mail, change);
     }
 

@@ -30,6 +30,13 @@ impl fmt::Display for BadName {
 
 impl std::error::Error for BadName {}
 
+/// `/`.
+impl Default for Name {
+    fn default() -> Self {
+        Self(DEFAULT.into())
+    }
+}
+
 impl Name {
     /// Its segments are of characters that need no encoding in a path, because sockets are opened
     /// there.

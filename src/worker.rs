@@ -22,12 +22,13 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::apart::Branch;
+use self::apart::{Branch, Trunk};
 use self::settings::{Progress, Settings};
 use self::speech::{Local, Present};
 use crate::access::Access;
 use crate::callers::Callers;
 use crate::connections::{Connections, Exceeded};
+use crate::exchange::Outlooks;
 use crate::gateway::{self, Gateway, Peer};
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
@@ -132,9 +133,9 @@ async fn tick(number: usize, worker: Rc<Worker>) {
         }
         front.upstream.sweep();
         front.upstream.count(front.access.metrics());
-        for branch in &front.branches {
-            branch.upstream.sweep();
-            branch.upstream.count(front.access.metrics());
+        for upstream in front.branches.iter().filter_map(|branch| branch.own_upstream()) {
+            upstream.sweep();
+            upstream.count(front.access.metrics());
         }
         if number == 0 {
             worker.shared.hubs.sweep();
@@ -181,6 +182,8 @@ struct Worker {
     /// Asked for each request.
     gateway: Present,
     hub: Rc<Hub>,
+    /// Who sees the API of `/`.
+    outlooks: Outlooks,
     sessions: Rc<Sessions>,
     subscriptions: Rc<Subscriptions>,
     /// Connections, tunnels, and writes that outlive their client.
@@ -195,10 +198,19 @@ impl Worker {
         let upstream = settings.upstream(shared.workers);
         let (mail, views) = (Arc::clone(&shared.mail), settings.views(&upstream));
         let hub = Hub::new(number, mail, views, shared.hubs.clone());
-        let exchange = settings.exchange(&upstream, &hub, &tasks);
+        let outlooks = Outlooks::default();
+        let exchange = settings.exchange(&upstream, &hub, &outlooks, &tasks);
         let services = settings.services(&exchange);
         let sessions = Sessions::new(number, Rc::clone(&hub), tasks.clone(), services.clone());
-        let branches = settings.branches(&[], number, &sessions, &tasks);
+        let trunk = Trunk {
+            number,
+            upstream: &upstream,
+            hub: &hub,
+            sessions: &sessions,
+            outlooks: &outlooks,
+            tasks: &tasks,
+        };
+        let branches = settings.branches(&[], &trunk);
         sessions.adopt(settings.with_namespaces(services, &sessions, &branches));
         let metrics = Arc::clone(&shared.metrics);
         let following = settings.subscriptions(&exchange);
@@ -225,6 +237,7 @@ impl Worker {
             front: RefCell::new(Rc::new(Front::new(settings, upstream, branches, access))),
             gateway: Rc::new(RefCell::new(gateway)),
             hub,
+            outlooks,
             sessions,
             subscriptions,
             tasks,
@@ -253,8 +266,8 @@ impl Worker {
         };
         // The hub before all that asks it.
         self.hub.adopt(settings.views(&upstream));
-        let exchange = settings.exchange(&upstream, &self.hub, &self.tasks);
-        let branches = self.branches_of(&settings, &before.branches);
+        let exchange = settings.exchange(&upstream, &self.hub, &self.outlooks, &self.tasks);
+        let branches = settings.branches(&before.branches, &self.trunk(&upstream));
         let services = settings.services(&exchange);
         let services = settings.with_namespaces(services, &self.sessions, &branches);
         let following = settings.subscriptions(&exchange);
@@ -283,8 +296,15 @@ impl Worker {
         self.report();
     }
 
-    fn branches_of(&self, settings: &Settings, before: &[Rc<Branch>]) -> Vec<Rc<Branch>> {
-        settings.branches(before, self.number, &self.sessions, &self.tasks)
+    fn trunk<'w>(&'w self, upstream: &'w Rc<Upstream>) -> Trunk<'w> {
+        Trunk {
+            number: self.number,
+            upstream,
+            hub: &self.hub,
+            sessions: &self.sessions,
+            outlooks: &self.outlooks,
+            tasks: &self.tasks,
+        }
     }
 
     /// Says which settings this worker goes by; the last one that does so has the views begin again.
@@ -293,6 +313,10 @@ impl Worker {
         let Settings { number, views_since, .. } = *front.settings;
         if self.shared.progress.reach(self.number, number, views_since) {
             self.shared.hubs.begin_again(&self.shared.mail);
+            // These are of the same API.
+            for (_, apart) in front.settings.spaces.apart().filter(|(_, it)| !it.has_api()) {
+                apart.begin_again();
+            }
         }
     }
 
@@ -371,6 +395,7 @@ impl Worker {
 fn branches_for(branches: &[Rc<Branch>]) -> Vec<gateway::Branch> {
     let mut all: Vec<_> = branches
         .iter()
+        .filter(|branch| branch.own_upstream().is_some())
         .map(|branch| gateway::Branch {
             name: branch.name.clone(),
             exchange: Rc::clone(&branch.exchange),

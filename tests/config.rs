@@ -139,7 +139,7 @@ fn a_namespace_that_cannot_be_what_it_says_is_refused() {
         ("name = \"/a\"\n[[namespace]]\nname = \"/a\"", "5: namespace.name: \"/a\" is there"),
         ("name = \"/\"\nupstream = \"http://b\"", "4: namespace.upstream: \"/\" goes by"),
         ("name = \"/a\"\nupstream = \"http://127.0.0.1:8080\"", "4: namespace.upstream: the up"),
-        ("name = \"/a\"\n[[namespace.route]]\npath = \"/b\"", "4: namespace.route: a namespace"),
+        ("name = \"/\"\n[[namespace.route]]\npath = \"/b\"", "4: namespace.route: \"/\" goes by"),
         (
             "name = \"/a\"\n[[namespace.handler]]\nevent = \"bind\"\nforward = \"/b\"",
             "5: namespace.handler.event: found \"bind\", expected",

@@ -91,19 +91,17 @@ impl Check<'_> {
             }
             if name.0.is_default() {
                 let (gate, channel) = (Gate::default(), namespace.channels.is_empty());
+                let route = namespace.routes.is_empty();
                 for (part, is_absent, instead) in [
                     ("upstream", namespace.upstream.is_none(), "the upstream of the whole"),
                     ("gate", namespace.gate == gate, "[gate.rate]"),
                     ("channel", channel, "[[channel]]"),
+                    ("route", route, "[[route]]"),
                 ] {
                     if !is_absent {
                         return self.refuse(&key(part), format!("\"/\" goes by {instead}"));
                     }
                 }
-            }
-            if namespace.upstream.is_none() && !namespace.routes.is_empty() {
-                let reason = "a namespace has routes of its own with an upstream of its own";
-                return self.refuse(&key("route"), reason);
             }
             if let Some(upstream) = &namespace.upstream {
                 self.not_itself(&key("upstream"), upstream, config)?;

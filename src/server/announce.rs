@@ -2,18 +2,14 @@
 //! changed elsewhere.
 
 use std::fmt;
-use std::sync::Arc;
 
-use http::{HeaderMap, Method, StatusCode};
 use serde_json::value::RawValue;
 
 use super::Reloader;
-use crate::change;
 use crate::channel::Said;
 use crate::handlers::is_reserved;
-use crate::namespace::{self, Name};
-use crate::worker::apart::Apart;
-use crate::worker::settings::Settings;
+use crate::hub::outlook::Place;
+use crate::namespace;
 
 /// URIs in one announcement.
 const MOST_CHANGES: usize = 1000;
@@ -74,14 +70,8 @@ impl Reloader {
         if !is_short(event) || is_reserved(event) || matches!(event, "ping" | "auth") {
             return Err(Unannounced::BadEvent);
         }
-        let settings = self.0.settings.borrow().clone();
-        let name = known(&settings, namespace)?;
-        let channel = Arc::from(name.channel(channel));
         let said = Said { name: event.to_owned(), data, packed: None };
-        let apart = settings.spaces.apart_of(&name);
-        let mail = apart.map_or(&self.0.shared.mail, Apart::mail);
-        let rules = settings.spaces.channels_of(&name).unwrap_or(&settings.channels);
-        self.0.shared.hubs.publish(mail, rules, &channel, said);
+        self.place(namespace)?.publish(channel, said);
         Ok(())
     }
 
@@ -102,25 +92,17 @@ impl Reloader {
         if let Some(bad) = uris.iter().find(|uri| !uri.starts_with('/') || uri.contains('#')) {
             return Err(Unannounced::BadUri((*bad).to_owned()));
         }
-        let (shared, settings) = (&self.0.shared, self.0.settings.borrow().clone());
-        let apart = settings.spaces.apart_of(&known(&settings, namespace)?);
-        let (hubs, mail) = apart.map_or((&shared.hubs, &shared.mail), |it| (it.hubs(), it.mail()));
-        let routes = apart.map_or(&settings.routes, |apart| &apart.routes);
-        let nothing = HeaderMap::new();
+        let place = self.place(namespace)?;
         for uri in uris {
-            let status = Some(StatusCode::OK);
-            let change = change::touched(&Method::PUT, uri, status, &nothing, routes);
-            if let Some(change) = change {
-                hubs.changed(mail, change);
-            }
+            place.written(uri);
         }
         Ok(())
     }
-}
 
-fn known(settings: &Settings, name: &str) -> Result<Name, Unannounced> {
-    let mut all = settings.options.namespaces.iter().map(|namespace| &namespace.name);
-    let is_known = name == namespace::DEFAULT || all.any(|known| known.as_str() == name);
-    let parsed = Name::new(name).ok().filter(|_| is_known);
-    parsed.ok_or_else(|| Unannounced::NoNamespace(name.to_owned()))
+    fn place(&self, name: &str) -> Result<Place, Unannounced> {
+        let settings = self.0.settings.borrow().clone();
+        let mut places = settings.places(&self.0.shared).into_iter();
+        let found = places.find(|place| place.name.as_str() == name);
+        found.ok_or_else(|| Unannounced::NoNamespace(name.to_owned()))
+    }
 }

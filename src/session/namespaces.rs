@@ -40,7 +40,7 @@ pub struct Options {
     pub messages: Option<Rate>,
     /// The API that it is of; none is that of `/`.
     pub upstream: Option<upstream::Options>,
-    /// With an upstream of its own alone.
+    /// None are those of `/` where it has the API of `/`; with any, its views are its own.
     pub routes: Vec<route::Rule>,
 }
 

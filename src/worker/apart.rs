@@ -1,4 +1,5 @@
-//! Namespaces with an API of their own: what all workers have of each, and what one worker has.
+//! Namespaces with views of their own, because they have an API of their own or see that of `/` by
+//! routes of their own: what all workers have of each, and what one worker has.
 
 use std::io;
 use std::rc::Rc;
@@ -11,9 +12,10 @@ use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::settings::{Settings, invalid};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Outlooks};
 use crate::gate::auth::{self, Authenticator};
 use crate::hub::mail::Mailbox;
+use crate::hub::outlook::Outlook;
 use crate::hub::{self, Hub};
 use crate::namespace::Name;
 use crate::route::{Routes, Rule};
@@ -25,42 +27,59 @@ use crate::upstream::{self, Secure, Upstream};
 /// How long the views of a namespace that is gone are kept in order: until every worker has left them.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// The API of one namespace, its routes and its views.
-#[derive(Debug)]
-pub(crate) struct Apart {
+/// An API of a namespace's own, and how it is spoken to.
+#[derive(Debug, Clone, PartialEq)]
+struct Api {
     upstream: upstream::Options,
     secure: Option<Secure>,
+}
+
+impl Api {
+    fn new(upstream: &upstream::Options) -> io::Result<Self> {
+        let secure = Secure::new(upstream).map_err(invalid)?;
+        Ok(Self { upstream: upstream.clone(), secure })
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.upstream.origin == other.upstream.origin && self.secure == other.secure
+    }
+}
+
+/// The routes of one namespace, and its views.
+#[derive(Debug)]
+pub(crate) struct Apart {
+    /// None is that of `/`.
+    api: Option<Api>,
     pub(crate) routes: Arc<Routes>,
     /// One for each worker; the same ones as long as it is the same API.
     mail: Arc<[Mailbox]>,
     node: hub::Node,
     credential_headers: Vec<HeaderName>,
-    authenticator: Arc<Authenticator>,
+    /// Of its own API.
+    authenticator: Option<Arc<Authenticator>>,
 }
 
 impl Apart {
-    /// None for a namespace that has no API of its own.
+    /// None for a namespace that has the views of `/`.
     pub(super) fn new(
         own: &namespaces::Options,
         options: &Options,
         before: Option<&Self>,
         shared: &Shared,
     ) -> io::Result<Option<Self>> {
-        let Some(upstream) = &own.upstream else {
-            return match own.routes.is_empty() {
-                true => Ok(None),
-                false => {
-                    Err(invalid("a namespace has routes of its own with an upstream of its own"))
-                }
-            };
-        };
-        let secure = Secure::new(upstream).map_err(invalid)?;
+        if own.upstream.is_none() && own.routes.is_empty() {
+            return Ok(None);
+        }
+        let api = own.upstream.as_ref().map(Api::new).transpose()?;
         let headers = &options.hub.credential_headers;
-        // Views of another API are others: whoever is in the namespace has to join it again.
-        let known = before.filter(|before| {
-            before.upstream.origin == upstream.origin
-                && before.secure == secure
-                && before.credential_headers == *headers
+        // Views of another API are others: whoever is in the namespace has to join it again. Those of
+        // the API of `/` begin again when those of `/` do.
+        let known = before.filter(|before| match (&before.api, &api) {
+            (Some(before_it), Some(api)) => {
+                before_it.is(api) && before.credential_headers == *headers
+            }
+            (None, None) => true,
+            _ => false,
         });
         let rules: Vec<Rule> = own.routes.clone();
         let bad = |(number, error): (usize, matchit::InsertError)| {
@@ -79,24 +98,31 @@ impl Apart {
             }
         };
         // A logout at this API is none at the one that checks credentials.
-        let authenticator = Authenticator::new(&auth::Options::default()).map_err(invalid)?;
+        let authenticator = api.as_ref().map(|_| Authenticator::new(&auth::Options::default()));
         Ok(Some(Self {
-            upstream: upstream.clone(),
-            secure,
+            api,
             routes,
             mail,
             node,
             credential_headers: headers.clone(),
-            authenticator: Arc::new(authenticator),
+            authenticator: authenticator.transpose().map_err(invalid)?.map(Arc::new),
         }))
     }
 
-    pub(crate) fn mail(&self) -> &Arc<[Mailbox]> {
-        &self.mail
+    /// Whether its API is its own.
+    pub(crate) fn has_api(&self) -> bool {
+        self.api.is_some()
     }
 
-    pub(crate) fn hubs(&self) -> &hub::Node {
-        &self.node
+    /// Its views, as they are spoken to from outside.
+    pub(super) fn outlook(&self) -> Outlook {
+        let (node, mail) = (self.node.clone(), Arc::clone(&self.mail));
+        Outlook { node, mail, routes: Arc::clone(&self.routes) }
+    }
+
+    /// Its views are of an API that they were not of before.
+    pub(super) fn begin_again(&self) {
+        self.node.begin_again(&self.mail);
     }
 
     pub(super) fn sweep(&self) {
@@ -109,67 +135,101 @@ pub(crate) struct Branch {
     pub(super) name: Name,
     pub(super) hub: Rc<Hub>,
     pub(super) exchange: Rc<Exchange>,
-    apart: (upstream::Options, Option<Secure>, Arc<[Mailbox]>),
-    pub(super) upstream: Rc<Upstream>,
+    api: Option<Api>,
+    mail: Arc<[Mailbox]>,
+    upstream: Rc<Upstream>,
     /// Reads the hub's mail.
     reader: Rc<JoinHandle<()>>,
 }
 
+/// What a worker has that its branches use.
+pub(super) struct Trunk<'w> {
+    pub(super) number: usize,
+    pub(super) upstream: &'w Rc<Upstream>,
+    pub(super) hub: &'w Rc<Hub>,
+    pub(super) sessions: &'w Rc<Sessions>,
+    /// Of the API of `/`.
+    pub(super) outlooks: &'w Outlooks,
+    pub(super) tasks: &'w TaskTracker,
+}
+
 impl Settings {
     /// The branches of a worker; those that it had go on with what they know.
-    pub(super) fn branches(
+    pub(super) fn branches(&self, before: &[Rc<Branch>], trunk: &Trunk<'_>) -> Vec<Rc<Branch>> {
+        let all = self.spaces.apart().map(|(name, apart)| self.branch(name, apart, before, trunk));
+        let all: Vec<_> = all.map(Rc::new).collect();
+        let mut outlooks = Vec::new();
+        for (_, apart) in self.spaces.apart().filter(|(_, apart)| !apart.has_api()) {
+            let mut of_it = all.iter().filter(|branch| Arc::ptr_eq(&branch.mail, &apart.mail));
+            outlooks.extend(of_it.next().map(|it| (Rc::clone(&it.hub), Arc::clone(&apart.routes))));
+        }
+        if !outlooks.is_empty() {
+            outlooks.push((Rc::clone(trunk.hub), Arc::clone(&self.routes)));
+        }
+        trunk.outlooks.replace(outlooks);
+        all
+    }
+
+    fn branch(
         &self,
+        name: &Name,
+        apart: &Apart,
         before: &[Rc<Branch>],
-        number: usize,
-        sessions: &Rc<Sessions>,
-        tasks: &TaskTracker,
-    ) -> Vec<Rc<Branch>> {
-        let branch = |(name, apart): (&Name, &Apart)| {
-            let known = before.iter().find(|known| Arc::ptr_eq(&known.apart.2, &apart.mail));
-            let asks_alike = |known: &&Rc<Branch>| {
-                known.apart.0 == apart.upstream && known.apart.1 == apart.secure
-            };
-            let (options, secure) = (apart.upstream.clone(), apart.secure.clone());
-            let upstream = match known.filter(asks_alike) {
-                Some(known) => Rc::clone(&known.upstream),
-                None => Rc::new(Upstream::new(options.clone(), secure.clone(), apart.mail.len())),
-            };
-            let views =
-                hub::Settings { routes: Arc::clone(&apart.routes), ..self.views(&upstream) };
-            let (hub, reader) = match known {
-                Some(known) => {
-                    known.hub.adopt(views);
-                    (Rc::clone(&known.hub), Rc::clone(&known.reader))
-                }
-                None => {
-                    let (mail, node) = (Arc::clone(&apart.mail), apart.node.clone());
-                    let hub = Hub::new(number, mail, views, node);
-                    let sessions = Rc::clone(sessions);
-                    let reading = Rc::clone(&hub).run(move |news| sessions.tell(news));
-                    (hub, Rc::new(tokio::task::spawn_local(reading)))
-                }
-            };
-            let exchange = Rc::new(Exchange::new(
-                Rc::clone(&upstream),
-                Rc::clone(&hub),
-                Arc::clone(&apart.routes),
-                self.via(),
-                Arc::clone(&apart.authenticator),
-                tasks.clone(),
-            ));
-            let apart = (options, secure, Arc::clone(&apart.mail));
-            Rc::new(Branch { name: name.clone(), hub, exchange, apart, upstream, reader })
+        trunk: &Trunk<'_>,
+    ) -> Branch {
+        let known = before.iter().find(|known| Arc::ptr_eq(&known.mail, &apart.mail));
+        let upstream = match (&apart.api, known) {
+            (None, _) => Rc::clone(trunk.upstream),
+            (Some(_), Some(known)) if known.api == apart.api => Rc::clone(&known.upstream),
+            (Some(Api { upstream, secure }), _) => {
+                Rc::new(Upstream::new(upstream.clone(), secure.clone(), apart.mail.len()))
+            }
         };
-        self.spaces.apart().map(branch).collect()
+        let views = hub::Settings { routes: Arc::clone(&apart.routes), ..self.views(&upstream) };
+        let (hub, reader) = match known {
+            Some(known) => {
+                known.hub.adopt(views);
+                (Rc::clone(&known.hub), Rc::clone(&known.reader))
+            }
+            None => {
+                let (mail, node) = (Arc::clone(&apart.mail), apart.node.clone());
+                let hub = Hub::new(trunk.number, mail, views, node);
+                let sessions = Rc::clone(trunk.sessions);
+                let reading = Rc::clone(&hub).run(move |news| sessions.tell(news));
+                (hub, Rc::new(tokio::task::spawn_local(reading)))
+            }
+        };
+        let outlooks = match apart.has_api() {
+            true => Outlooks::default(),
+            false => Rc::clone(trunk.outlooks),
+        };
+        let exchange = Rc::new(Exchange::new(
+            Rc::clone(&upstream),
+            Rc::clone(&hub),
+            Arc::clone(&apart.routes),
+            self.via(),
+            Arc::clone(apart.authenticator.as_ref().unwrap_or(&self.authenticator)),
+            outlooks,
+            trunk.tasks.clone(),
+        ));
+        let (api, mail) = (apart.api.clone(), Arc::clone(&apart.mail));
+        Branch { name: name.clone(), hub, exchange, api, mail, upstream, reader }
     }
 }
 
 impl Branch {
+    /// What goes to its API and to no other, if it has one.
+    pub(super) fn own_upstream(&self) -> Option<&Rc<Upstream>> {
+        self.api.as_ref().map(|_| &self.upstream)
+    }
+
     /// Another takes its place, or none: what is under way here ends here.
     pub(super) fn give_way(&self, successors: &[Rc<Self>]) {
         let goes_on = |same: &dyn Fn(&Self) -> bool| successors.iter().any(|next| same(next));
-        if !goes_on(&|next| Rc::ptr_eq(&next.upstream, &self.upstream)) {
-            self.upstream.retire();
+        if let Some(upstream) = self.own_upstream()
+            && !goes_on(&|next| Rc::ptr_eq(&next.upstream, upstream))
+        {
+            upstream.retire();
         }
         if !goes_on(&|next| Rc::ptr_eq(&next.hub, &self.hub)) {
             let reader = Rc::clone(&self.reader);

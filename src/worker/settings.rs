@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use super::spaces::Spaces;
 use crate::channel;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Outlooks};
 use crate::gate::Gate;
 use crate::gate::auth::Authenticator;
 use crate::handlers::{Act, Hooks};
@@ -156,6 +156,7 @@ impl Settings {
         &self,
         upstream: &Rc<Upstream>,
         hub: &Rc<Hub>,
+        outlooks: &Outlooks,
         tasks: &TaskTracker,
     ) -> Rc<Exchange> {
         Rc::new(Exchange::new(
@@ -164,6 +165,7 @@ impl Settings {
             Arc::clone(&self.routes),
             self.via(),
             Arc::clone(&self.authenticator),
+            Rc::clone(outlooks),
             tasks.clone(),
         ))
     }

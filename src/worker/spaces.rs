@@ -10,6 +10,7 @@ use super::settings::{Settings, invalid};
 use crate::channel;
 use crate::gate::rate::Limiter;
 use crate::handlers::{BadHandler, Handlers};
+use crate::hub::outlook::{Outlook, Place};
 use crate::namespace::Name;
 use crate::server::Options;
 use crate::session::namespaces::{self, Namespace};
@@ -23,7 +24,7 @@ pub(crate) struct Space {
     channels: Arc<[channel::Rule]>,
     handlers: Arc<Handlers>,
     messages: Option<Arc<Limiter>>,
-    /// What it has of its own to ask.
+    /// What it has of its own to ask, or its own way to see what is asked.
     apart: Option<Apart>,
 }
 
@@ -83,19 +84,9 @@ impl Spaces {
         Ok(spaces)
     }
 
-    /// Those that have something of their own to ask.
+    /// Those that have views of their own.
     pub(super) fn apart(&self) -> impl Iterator<Item = (&Name, &Apart)> {
         self.all.iter().filter_map(|space| Some((&space.name, space.apart.as_ref()?)))
-    }
-
-    /// What that namespace has of its own to ask.
-    pub(crate) fn apart_of(&self, name: &Name) -> Option<&Apart> {
-        self.apart().find(|(other, _)| *other == name).map(|(_, apart)| apart)
-    }
-
-    /// The rules of its channels, if it is not `/`.
-    pub(crate) fn channels_of(&self, name: &Name) -> Option<&Arc<[channel::Rule]>> {
-        self.all.iter().find(|space| space.name == *name).map(|space| &space.channels)
     }
 
     /// Forgets budgets that are full again.
@@ -110,6 +101,34 @@ fn bad_handler(name: &Name, (number, bad): (usize, BadHandler)) -> io::Error {
 }
 
 impl Settings {
+    /// The namespaces as they are spoken to from outside, `/` before all others.
+    pub(crate) fn places(&self, shared: &Shared) -> Vec<Place> {
+        let whole = Outlook {
+            node: shared.hubs.clone(),
+            mail: Arc::clone(&shared.mail),
+            routes: Arc::clone(&self.routes),
+        };
+        // All that are of the API of `/`.
+        let mut common = vec![whole.clone()];
+        let of_it = self.spaces.apart().filter(|(_, apart)| !apart.has_api());
+        common.extend(of_it.map(|(_, apart)| apart.outlook()));
+        let place = |name: &Name, channels: &Arc<[channel::Rule]>, apart: Option<&Apart>| {
+            let own = apart.map_or_else(|| whole.clone(), Apart::outlook);
+            let others = match apart.is_some_and(Apart::has_api) {
+                true => Vec::new(),
+                false => {
+                    let is_other = |it: &&Outlook| !Arc::ptr_eq(&it.mail, &own.mail);
+                    common.iter().filter(is_other).cloned().collect()
+                }
+            };
+            Place::new(name.clone(), Arc::clone(channels), own, others)
+        };
+        let first = place(&Name::default(), &self.channels, None);
+        let spaces = self.spaces.all.iter();
+        let spaces = spaces.map(|it| place(&it.name, &it.channels, it.apart.as_ref()));
+        std::iter::once(first).chain(spaces).collect()
+    }
+
     /// What the sockets of a worker use, `services` in `/`. Those of namespaces that there were go
     /// on with what they know.
     pub(super) fn with_namespaces(

@@ -532,13 +532,8 @@ fn an_api_of_a_namespace_that_is_down_is_no_matter_of_others() {
 }
 
 #[test]
-fn routes_of_a_namespace_need_an_api_of_its_own() {
+fn a_namespace_is_there_once_and_the_default_one_has_handlers_alone() {
     let (_api, mut pogo) = start(|_| ());
-    let refused = pogo.try_reload(|options| {
-        let routes = vec![Rule { path: "/x".into(), ..Rule::default() }];
-        options.namespaces = vec![namespaces::Options { routes, ..namespace("/a") }];
-    });
-    assert!(refused.unwrap_err().to_string().contains("upstream of its own"));
     for names in [&["/a", "/a"][..], &["/"]] {
         let refused = pogo.try_reload(|options| {
             with(names)(options);
