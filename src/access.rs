@@ -16,6 +16,7 @@ use hyper::body::{Frame, SizeHint};
 use tokio::time::Instant;
 
 use crate::metrics::{self, Unserved};
+use crate::namespace::Name;
 use crate::rejection::Rejection;
 use crate::route::Routes;
 use crate::trace::Trace;
@@ -24,14 +25,41 @@ use crate::upstream::ResponseBody;
 /// What the access log's lines are logged as, so that a filter can tell them from the others.
 pub const ACCESS_LOG: &str = "pogo::access";
 
+/// The routes of an API, and where the requests of those are counted.
+#[derive(Debug, Clone)]
+pub struct Counted {
+    pub routes: Arc<Routes>,
+    pub places: metrics::Routes,
+}
+
+impl Counted {
+    fn of(&self, path: &str) -> &metrics::Route {
+        &self.places[self.routes.number(path).min(self.places.len() - 1)]
+    }
+}
+
+/// What requests are told apart by.
+#[derive(Debug, Clone)]
+pub struct Sorts {
+    pub whole: Counted,
+    /// Of the APIs of namespaces, that with the longest name first.
+    pub branches: Vec<(Name, Counted)>,
+}
+
+impl Sorts {
+    fn of(&self, path: &str) -> &metrics::Route {
+        let mut branches = self.branches.iter();
+        let below = branches.find_map(|(name, counted)| Some(counted.of(name.below(path)?)));
+        below.unwrap_or_else(|| self.whole.of(path))
+    }
+}
+
 /// One worker's notes.
 #[derive(Debug)]
 pub struct Access {
     metrics: Arc<metrics::Node>,
     worker: usize,
-    routes: Arc<Routes>,
-    /// Where the requests of those are counted.
-    counted: metrics::Routes,
+    sorts: Sorts,
     counts: bool,
     logs: bool,
     /// What ends from now on is ended by this server.
@@ -43,24 +71,23 @@ impl Access {
     pub fn new(
         metrics: Arc<metrics::Node>,
         worker: usize,
-        (routes, counted): (Arc<Routes>, metrics::Routes),
+        sorts: Sorts,
         counts: bool,
     ) -> Rc<Self> {
         let logs = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO);
-        Rc::new(Self { metrics, worker, routes, counted, counts, logs, cut: Rc::default() })
+        Rc::new(Self { metrics, worker, sorts, counts, logs, cut: Rc::default() })
     }
 
     /// Notes for other routes, with the log as it is now. What was begun is noted as it was begun.
-    pub fn succeed(&self, (routes, counted): (Arc<Routes>, metrics::Routes)) -> Rc<Self> {
+    pub fn succeed(&self, sorts: Sorts) -> Rc<Self> {
         let logs = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO);
         let (metrics, cut) = (Arc::clone(&self.metrics), Rc::clone(&self.cut));
         let (worker, counts) = (self.worker, self.counts);
-        Rc::new(Self { metrics, worker, routes, counted, counts, logs, cut })
+        Rc::new(Self { metrics, worker, sorts, counts, logs, cut })
     }
 
     fn route(&self, target: &Uri) -> &metrics::Route {
-        let last = self.counted.len() - 1;
-        &self.counted[self.routes.number(target.path()).min(last)]
+        self.sorts.of(target.path())
     }
 
     pub fn logs(&self) -> bool {
@@ -192,12 +219,14 @@ impl Drop for Line {
             true => End { by: "pogo", at, reason: "drain_deadline" },
             false => End { by: "client", at, reason: "client_gone" },
         });
+        let route = self.access.route(&self.target);
         tracing::info!(
             target: ACCESS_LOG,
             method = %self.method,
             // Never the query: APIs take tokens there.
             path = self.target.path(),
-            route = self.access.route(&self.target).label(),
+            route = route.label(),
+            namespace = route.namespace(),
             status = (self.status > 0).then_some(self.status),
             bytes = self.bytes,
             duration_ms = milliseconds(self.began.elapsed()),

@@ -38,13 +38,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::answer::{Answer, Refusal};
-use crate::channel;
 use crate::connections::Connections;
 use crate::gate::Gate;
 use crate::gate::auth::Secret;
-use crate::hub;
-use crate::hub::mail::Mailbox;
+use crate::hub::outlook::Place;
 use crate::metrics;
+use crate::namespace::Name;
 use crate::route::Routes;
 use crate::session::orders::{Order, Orders};
 use crate::upstream;
@@ -106,12 +105,21 @@ impl Default for Options {
 pub struct Subject {
     pub token: Option<Secret>,
     pub hosts: Vec<String>,
-    pub routes: Arc<Routes>,
-    pub channels: Arc<[channel::Rule]>,
-    /// Where the requests of those are counted.
-    pub counted: metrics::Routes,
+    /// Of `/`, and of the namespaces that have some of their own.
+    pub tables: Vec<Table>,
+    /// Every namespace, `/` before all others.
+    pub places: Vec<Place>,
     pub gate: Arc<Gate>,
     pub upstream: upstream::Options,
+}
+
+/// Routes, as operators are shown them.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub namespace: Name,
+    pub routes: Arc<Routes>,
+    /// Where the requests of those are counted, if there are any but over sockets.
+    pub counted: Option<metrics::Routes>,
 }
 
 /// What the listener reaches of the server that it belongs to.
@@ -119,9 +127,6 @@ pub struct Subject {
 pub struct Reach {
     pub subject: Arc<ArcSwap<Subject>>,
     pub metrics: Arc<metrics::Node>,
-    pub hubs: hub::Node,
-    /// One mailbox for each worker.
-    pub mail: Arc<[Mailbox]>,
     /// One for each worker.
     pub orders: Vec<Orders>,
     pub connections: Connections,

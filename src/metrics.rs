@@ -206,7 +206,7 @@ impl From<&Rejection> for Unserved {
 /// What all workers of a node count.
 #[derive(Debug)]
 pub struct Node {
-    /// The present routes, in the order of their numbers; the last is for all other paths. Locked
+    /// The present routes. Locked
     /// when they change and when somebody asks.
     routes: Mutex<Routes>,
     pub reloads: Reloads,
@@ -214,7 +214,8 @@ pub struct Node {
     workers: Box<[Worker]>,
 }
 
-/// The routes of one time, in the order of their numbers.
+/// Routes of one time. Of one API, they are in the order of their numbers, and the last is for all
+/// other paths.
 pub type Routes = Arc<[Arc<Route>]>;
 
 /// How paths that no route's pattern matches are labelled. No pattern can be spelled like this.
@@ -227,7 +228,7 @@ impl Node {
             reloads: Reloads::new(),
             workers: (0..=workers).map(|_| Worker::new()).collect(),
         };
-        node.show(node.routes_of(patterns));
+        node.show(node.routes_of(None, patterns));
         node
     }
 
@@ -240,14 +241,24 @@ impl Node {
         Arc::clone(&self.present())
     }
 
-    /// Where the requests of these patterns are counted: where they are counted now, if they are.
-    pub fn routes_of(&self, patterns: impl IntoIterator<Item = String>) -> Routes {
+    /// Where the requests of these patterns, of the API of that namespace if it is not `/`, are
+    /// counted: where they are counted now, if they are.
+    pub fn routes_of(
+        &self,
+        namespace: Option<&str>,
+        patterns: impl IntoIterator<Item = String>,
+    ) -> Routes {
         let present = self.routes();
         let patterns = patterns.into_iter().chain([DEFAULT_ROUTE.to_owned()]);
         let routes = patterns.map(|pattern| {
-            let known = present.iter().find(|route| route.pattern == pattern);
+            let is_it = |route: &&Arc<Route>| {
+                route.pattern == pattern && route.namespace() == namespace
+            };
+            let known = present.iter().find(is_it);
             // The one thread that is no worker answers no requests of clients.
-            let new = || Arc::new(Route::new(pattern.clone(), self.workers.len() - 1));
+            let workers = self.workers.len() - 1;
+            let name = || namespace.map(str::to_owned);
+            let new = || Arc::new(Route::new(name(), pattern.clone(), workers));
             known.map_or_else(new, Arc::clone)
         });
         routes.collect()
@@ -300,8 +311,8 @@ impl Node {
                 for (c, class) in CLASSES.iter().enumerate() {
                     let count = route.sum(|requests| &requests.answered[m][c]);
                     if count > 0 {
-                        let labels =
-                            [("route", route.label()), ("method", method), ("code_class", class)];
+                        let mut labels = route.labels();
+                        labels.extend([("method", *method), ("code_class", *class)]);
                         out.sample(&labels, count);
                     }
                 }
@@ -317,7 +328,7 @@ impl Node {
                 .collect();
             if counts.iter().any(|count| *count > 0) {
                 let sum = route.sum(|requests| &requests.microseconds);
-                out.distribution(&[("route", route.label())], &BOUNDS, &counts, sum);
+                out.distribution(&route.labels(), &BOUNDS, &counts, sum);
             }
         }
     }
@@ -424,7 +435,9 @@ mod tests {
         let node = Node::new(1, ["/a".to_owned(), "/b".to_owned()]);
         let before = node.routes();
         before.iter().for_each(|route| route.answered(0, &Method::GET, 200, Duration::ZERO));
-        let after = node.routes_of(["/c".to_owned(), "/b".to_owned()]);
+        let elsewhere = node.routes_of(Some("/a"), ["/b".to_owned()]);
+        assert_eq!(elsewhere.iter().map(|route| route.requests()).sum::<u64>(), 0);
+        let after = node.routes_of(None, ["/c".to_owned(), "/b".to_owned()]);
         node.show(Arc::clone(&after));
         let counts: Vec<_> = after.iter().map(|route| (route.label(), route.requests())).collect();
         assert_eq!(counts, [("/c", 0), ("/b", 1), (DEFAULT_ROUTE, 1)]);

@@ -227,8 +227,6 @@ fn reach(shared: &Shared, subject: Arc<ArcSwap<Subject>>, orders: Vec<orders::Or
     Reach {
         subject,
         metrics: Arc::clone(&shared.metrics),
-        hubs: shared.hubs.clone(),
-        mail: Arc::clone(&shared.mail),
         orders,
         connections: shared.connections.clone(),
         drain: shared.drain.clone(),

@@ -215,9 +215,8 @@ impl Worker {
         let metrics = Arc::clone(&shared.metrics);
         let following = settings.subscriptions(&exchange);
         let subscriptions = Subscriptions::new(number, Rc::clone(&hub), metrics, following);
-        let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
-        let counts = settings.options.admin.is_some();
-        let access = Access::new(Arc::clone(&shared.metrics), number, routes, counts);
+        let (sorts, counts) = (settings.sorts(), settings.options.admin.is_some());
+        let access = Access::new(Arc::clone(&shared.metrics), number, sorts, counts);
         let parts = gateway::Parts {
             gate: Arc::clone(&settings.gate),
             exchange,
@@ -271,8 +270,7 @@ impl Worker {
         let services = settings.services(&exchange);
         let services = settings.with_namespaces(services, &self.sessions, &branches);
         let following = settings.subscriptions(&exchange);
-        let routes = (Arc::clone(&settings.routes), Arc::clone(&settings.counted));
-        let access = before.access.succeed(routes);
+        let access = before.access.succeed(settings.sorts());
         let parts = gateway::Parts {
             gate: Arc::clone(&settings.gate),
             exchange,

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::Desk;
 use super::answer::{Answer, Refusal};
-use crate::change;
+use super::{Desk, Subject};
 use crate::channel::Said;
 use crate::handlers::is_reserved;
+use crate::hub::outlook::Place;
+use crate::namespace;
 
 /// URIs and groups in one announcement.
 const MOST_CHANGES: usize = 1000;
@@ -22,6 +22,7 @@ const LONGEST_NAME: usize = 256;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Changed {
+    namespace: Option<String>,
     #[serde(default)]
     uris: Vec<String>,
     #[serde(default)]
@@ -31,16 +32,17 @@ struct Changed {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Publish {
+    namespace: Option<String>,
     channel: String,
     event: String,
     data: Option<Box<RawValue>>,
 }
 
 impl Desk {
-    /// Each URI counts as written: as by a PUT that went through this server and succeeded. The
-    /// groups together are one change.
+    /// Each URI, of the namespace's API, counts as written: as by a PUT that went through this server
+    /// and succeeded. The groups together are one change.
     pub(super) fn changed(&self, body: &[u8]) -> Result<Answer, Refusal> {
-        let Changed { uris, groups } = read(body)?;
+        let Changed { namespace, uris, groups } = read(body)?;
         if !(1..=MOST_CHANGES).contains(&(uris.len() + groups.len())) {
             let text = format!("uris and groups have from 1 to {MOST_CHANGES} entries together");
             return Err(Refusal::unprocessable(text));
@@ -50,17 +52,12 @@ impl Desk {
             let text = format!("{shown:?} is not a path, with or without a query");
             return Err(Refusal::unprocessable(text));
         }
-        let (nothing, subject) = (HeaderMap::new(), self.subject());
-        let routes = &subject.routes;
-        let changes = uris.iter().filter_map(|uri| {
-            change::touched(&Method::PUT, uri, Some(StatusCode::OK), &nothing, routes)
-        });
+        let subject = self.subject();
+        let place = place(&subject, namespace.as_deref())?;
+        let mut changed = uris.iter().filter(|uri| place.written(uri)).count() as u64;
         let grouped = groups.len() as u64;
-        let of_groups =
-            (grouped > 0).then(|| change::Change::of_groups(groups.into_iter().map(Arc::from)));
-        let mut changed = 0_u64;
-        for change in changes.chain(of_groups) {
-            self.reach.hubs.changed(&self.reach.mail, change);
+        if grouped > 0 {
+            place.groups_changed(groups.into_iter().map(Arc::from));
             changed += 1;
         }
         self.reach.metrics.outside().changes.add(changed);
@@ -72,7 +69,7 @@ impl Desk {
 
     /// The rules of channels bind clients, not operators.
     pub(super) fn publish(&self, body: &[u8]) -> Result<Answer, Refusal> {
-        let Publish { channel, event, data } = read(body)?;
+        let Publish { namespace, channel, event, data } = read(body)?;
         for (field, name) in [("channel", &channel), ("event", &event)] {
             if name.is_empty() || name.len() > LONGEST_NAME {
                 let text = format!("{field} has from 1 to {LONGEST_NAME} bytes");
@@ -82,12 +79,25 @@ impl Desk {
         if is_reserved(&event) || matches!(&*event, "ping" | "auth") {
             return Err(Refusal::unprocessable(format!("{event:?} is an event of Pogo's own")));
         }
-        tracing::debug!(%channel, event, "an operator published");
-        let (channel, said) = (channel.into(), Said { name: event, data, packed: None });
-        let (hubs, rules) = (&self.reach.hubs, &self.subject().channels);
-        hubs.publish(&self.reach.mail, rules, &channel, said);
+        if !namespace::is_sayable(&channel) {
+            return Err(Refusal::unprocessable("no channel begins with U+0000"));
+        }
+        let subject = self.subject();
+        let place = place(&subject, namespace.as_deref())?;
+        tracing::debug!(namespace = %place.name, %channel, event, "an operator published");
+        place.publish(&channel, Said { name: event, data, packed: None });
         Ok(Answer::json(&json!({"status": "published"})))
     }
+}
+
+/// The namespace of that name; without one, `/`.
+fn place<'s>(subject: &'s Subject, name: Option<&str>) -> Result<&'s Place, Refusal> {
+    let name = name.unwrap_or(namespace::DEFAULT);
+    let found = subject.places.iter().find(|place| place.name.as_str() == name);
+    found.ok_or_else(|| {
+        let shown: String = name.chars().take(100).collect();
+        Refusal::unprocessable(format!("there is no namespace {shown:?}"))
+    })
 }
 
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::Desk;
+use super::{Desk, Table};
 use super::answer::{Answer, Refusal};
 use crate::protocol::Close;
 use crate::route::Rule;
@@ -95,18 +95,26 @@ impl Desk {
     }
 
     pub(super) fn routes(&self) -> Answer {
-        let subject = self.subject();
-        let rules = subject.routes.rules();
-        let mut routes: Vec<Value> = rules.iter().map(described).collect();
-        let mut implied = described(&Rule::default());
-        implied["path"] = Value::Null;
-        routes.push(implied);
-        for (route, counted) in routes.iter_mut().zip(&*subject.counted) {
-            route["label"] = json!(counted.label());
-            route["requests"] = json!(counted.requests());
-        }
+        let routes: Vec<Value> = self.subject().tables.iter().flat_map(listed).collect();
         Answer::json(&json!({"routes": routes}))
     }
+}
+
+/// The routes of a table, and what holds for all other paths.
+fn listed(table: &Table) -> Vec<Value> {
+    let mut routes: Vec<Value> = table.routes.rules().iter().map(described).collect();
+    let mut implied = described(&Rule::default());
+    implied["path"] = Value::Null;
+    routes.push(implied);
+    for (number, route) in routes.iter_mut().enumerate() {
+        let counted = table.counted.as_ref().and_then(|counted| counted.get(number));
+        if !table.namespace.is_default() {
+            route["namespace"] = json!(table.namespace.as_str());
+        }
+        route["label"] = json!(counted.map(|counted| counted.label()));
+        route["requests"] = json!(counted.map(|counted| counted.requests()));
+    }
+    routes
 }
 
 fn described(rule: &Rule) -> Value {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, Refusal};
 use super::{Desk, process};
+use crate::hub::outlook::Place;
 use crate::metrics::Exposition;
 use crate::session::orders::Order;
 use crate::upstream;
@@ -59,8 +60,7 @@ impl Desk {
         let mut out = Exposition::default();
         self.reach.metrics.expose(&mut out);
         out.gauge("pogo_views", "Views that are kept up to date.");
-        let views: usize = self.reach.mail.iter().map(|mailbox| mailbox.views()).sum();
-        out.sample(&[], views as u64);
+        out.sample(&[], views(&self.subject().places) as u64);
         out.gauge("pogo_connections", "Connections of clients.");
         out.sample(&[], self.reach.connections.total() as u64);
         out.gauge("pogo_draining", "1 while this server drains.");
@@ -70,6 +70,15 @@ impl Desk {
         process::expose(&mut out);
         Answer::text(Exposition::CONTENT_TYPE, out.finish())
     }
+}
+
+/// Namespaces may have views in common.
+fn views(places: &[Place]) -> usize {
+    let is_first = |number: usize, place: &Place| {
+        !places[..number].iter().any(|earlier| place.shares_views_with(earlier))
+    };
+    let apart = places.iter().enumerate().filter(|(number, place)| is_first(*number, place));
+    apart.map(|(_, place)| place.own().views()).sum()
 }
 
 #[cfg(test)]
@@ -84,7 +93,7 @@ mod tests {
     use crate::connections::Connections;
     use crate::gate::Gate;
     use crate::session::orders::MAX_ORDERS;
-    use crate::{gate, hub, metrics, route, upstream};
+    use crate::{gate, metrics, upstream};
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_that_does_not_answer_is_found_out_and_asked_no_more_than_it_can_hold() {
@@ -93,17 +102,14 @@ mod tests {
         let subject = Subject {
             token: None,
             hosts: Vec::new(),
-            channels: Arc::new([]),
-            routes: Arc::new(route::Routes::default()),
-            counted: metrics.routes(),
+            tables: Vec::new(),
+            places: Vec::new(),
             gate: Arc::new(Gate::new(&gate::Options::default()).unwrap()),
             upstream: upstream::Options::default(),
         };
         let reach = Reach {
             subject: Arc::new(ArcSwap::from_pointee(subject)),
-            hubs: hub::Node::new(Arc::clone(&metrics), 0),
             metrics,
-            mail: Arc::new([]),
             orders: vec![orders],
             connections: Connections::new(0, 0),
             drain: CancellationToken::new(),

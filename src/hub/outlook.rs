@@ -53,6 +53,10 @@ impl Place {
         Self { name, channels, outlooks }
     }
 
+    pub fn shares_views_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.own().mail, &other.own().mail)
+    }
+
     pub fn own(&self) -> &Outlook {
         &self.outlooks[0]
     }

@@ -19,18 +19,30 @@ pub(super) const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// count in the same place when the routes change.
 #[derive(Debug)]
 pub struct Route {
+    /// The one with the API that they are sent to, if that is not `/`.
+    pub(super) namespace: Option<String>,
     pub(super) pattern: String,
     workers: Box<[Requests]>,
 }
 
 impl Route {
-    pub(super) fn new(pattern: String, workers: usize) -> Self {
-        Self { pattern, workers: (0..workers).map(|_| Requests::default()).collect() }
+    pub(super) fn new(namespace: Option<String>, pattern: String, workers: usize) -> Self {
+        Self { namespace, pattern, workers: (0..workers).map(|_| Requests::default()).collect() }
     }
 
     /// What the route is called in labels.
     pub fn label(&self) -> &str {
         &self.pattern
+    }
+
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// How it is told from all others.
+    pub(super) fn labels(&self) -> Vec<(&'static str, &str)> {
+        let namespace = self.namespace().map(|name| ("namespace", name));
+        std::iter::once(("route", self.label())).chain(namespace).collect()
     }
 
     /// A request was answered with `status` after `taken` by worker `number`. Only its own thread

@@ -67,10 +67,11 @@ impl Reloader {
         let settings = Settings::new(options, identity, &shared)?;
         let deny = following.deny_file(&settings.options, &settings.gate)?;
         following.take(deny, certificate)?;
+        shared.metrics.show(settings.all_counted());
         Ok(Self(Arc::new(Inner {
-            shared,
-            subject: Arc::new(ArcSwap::from_pointee(subject(&settings))),
+            subject: Arc::new(ArcSwap::from_pointee(subject(&settings, &shared))),
             settings: watch::Sender::new(Arc::new(settings)),
+            shared,
             following,
             turn: Mutex::default(),
         })))
@@ -139,8 +140,8 @@ impl Inner {
         let options = &next.options;
         self.shared.connections.limit(options.connections, options.connections_per_address);
         self.shared.hubs.limit_histories(options.history_bytes);
-        self.shared.metrics.show(Arc::clone(&next.counted));
-        self.subject.store(Arc::new(subject(&next)));
+        self.shared.metrics.show(next.all_counted());
+        self.subject.store(Arc::new(subject(&next, &self.shared)));
         let number = next.number;
         self.settings.send_replace(Arc::new(next));
         if !self.shared.progress.wait(number, PATIENCE) {
@@ -188,14 +189,13 @@ pub(crate) fn keep_what_cannot_change(
     kept
 }
 
-fn subject(settings: &Settings) -> Subject {
+fn subject(settings: &Settings, shared: &Shared) -> Subject {
     let admin = settings.options.admin.clone().unwrap_or_default();
     Subject {
         token: admin.token,
         hosts: admin.hosts,
-        routes: Arc::clone(&settings.routes),
-        channels: Arc::clone(&settings.channels),
-        counted: Arc::clone(&settings.counted),
+        tables: settings.tables(),
+        places: settings.places(shared),
         gate: Arc::clone(&settings.gate),
         upstream: settings.options.upstream.clone(),
     }

@@ -12,11 +12,13 @@ use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::settings::{Settings, invalid};
+use crate::access::Counted;
 use crate::exchange::{Exchange, Outlooks};
 use crate::gate::auth::{self, Authenticator};
 use crate::hub::mail::Mailbox;
 use crate::hub::outlook::Outlook;
 use crate::hub::{self, Hub};
+use crate::metrics;
 use crate::namespace::Name;
 use crate::route::{Routes, Rule};
 use crate::server::Options;
@@ -57,6 +59,8 @@ pub(crate) struct Apart {
     credential_headers: Vec<HeaderName>,
     /// Of its own API.
     authenticator: Option<Arc<Authenticator>>,
+    /// Where the requests to its own API are counted.
+    counted: Option<metrics::Routes>,
 }
 
 impl Apart {
@@ -99,6 +103,10 @@ impl Apart {
         };
         // A logout at this API is none at the one that checks credentials.
         let authenticator = api.as_ref().map(|_| Authenticator::new(&auth::Options::default()));
+        let patterns = own.routes.iter().map(|rule| rule.path.clone());
+        let counted = api
+            .as_ref()
+            .map(|_| shared.metrics.routes_of(Some(own.name.as_str()), patterns));
         Ok(Some(Self {
             api,
             routes,
@@ -106,12 +114,18 @@ impl Apart {
             node,
             credential_headers: headers.clone(),
             authenticator: authenticator.transpose().map_err(invalid)?.map(Arc::new),
+            counted,
         }))
     }
 
     /// Whether its API is its own.
     pub(crate) fn has_api(&self) -> bool {
         self.api.is_some()
+    }
+
+    pub(super) fn counted(&self) -> Option<Counted> {
+        let places = self.counted.clone()?;
+        Some(Counted { routes: Arc::clone(&self.routes), places })
     }
 
     /// Its views, as they are spoken to from outside.

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::spaces::Spaces;
+use crate::access::{Counted, Sorts};
 use crate::channel;
 use crate::exchange::{Exchange, Outlooks};
 use crate::gate::Gate;
@@ -66,7 +67,7 @@ impl Settings {
             gate: Arc::new(Gate::new(&options.gate).map_err(invalid)?),
             authenticator: Arc::new(Authenticator::new(&options.auth).map_err(invalid)?),
             routes: Arc::new(Routes::new(options.routes.clone()).map_err(bad_route)?),
-            counted: shared.metrics.routes_of(patterns),
+            counted: shared.metrics.routes_of(None, patterns),
             channels: options.channels.clone().into(),
             spaces: Spaces::new(&options, None, shared)?,
             hooks: hooks(&options)?,
@@ -114,7 +115,7 @@ impl Settings {
             gate,
             authenticator,
             routes,
-            counted: shared.metrics.routes_of(patterns),
+            counted: shared.metrics.routes_of(None, patterns),
             channels: options.channels.clone().into(),
             spaces: Spaces::new(&options, Some(&self.spaces), shared)?,
             hooks: hooks(&options)?,
@@ -123,6 +124,19 @@ impl Settings {
             secure,
             options,
         })
+    }
+
+    /// What requests are told apart by.
+    pub(super) fn sorts(&self) -> Sorts {
+        let (routes, places) = (Arc::clone(&self.routes), Arc::clone(&self.counted));
+        Sorts { whole: Counted { routes, places }, branches: self.spaces.counted() }
+    }
+
+    /// All places where requests are counted.
+    pub(crate) fn all_counted(&self) -> metrics::Routes {
+        let of_branches = self.spaces.counted().into_iter();
+        let of_branches = of_branches.flat_map(|(_, counted)| counted.places.to_vec());
+        self.counted.iter().cloned().chain(of_branches).collect()
     }
 
     /// Whether the upstream is spoken to in the same way.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::Shared;
 use super::apart::{Apart, Branch};
 use super::settings::{Settings, invalid};
+use crate::access::Counted;
+use crate::admin;
 use crate::channel;
 use crate::gate::rate::Limiter;
 use crate::handlers::{BadHandler, Handlers};
@@ -89,6 +91,14 @@ impl Spaces {
         self.all.iter().filter_map(|space| Some((&space.name, space.apart.as_ref()?)))
     }
 
+    /// Where the requests to APIs of namespaces are counted, that with the longest name first.
+    pub(super) fn counted(&self) -> Vec<(Name, Counted)> {
+        let counted = |(name, apart): (&Name, &Apart)| Some((name.clone(), apart.counted()?));
+        let mut all: Vec<_> = self.apart().filter_map(counted).collect();
+        all.sort_by_key(|(name, _)| std::cmp::Reverse(name.as_str().len()));
+        all
+    }
+
     /// Forgets budgets that are full again.
     pub(super) fn sweep(&self) {
         self.apart().for_each(|(_, apart)| apart.sweep());
@@ -127,6 +137,19 @@ impl Settings {
         let spaces = self.spaces.all.iter();
         let spaces = spaces.map(|it| place(&it.name, &it.channels, it.apart.as_ref()));
         std::iter::once(first).chain(spaces).collect()
+    }
+
+    /// The routes of `/` and of the namespaces that have some, as operators are shown them.
+    pub(crate) fn tables(&self) -> Vec<admin::Table> {
+        let routes = Arc::clone(&self.routes);
+        let counted = Some(Arc::clone(&self.counted));
+        let first = admin::Table { namespace: Name::default(), routes, counted };
+        let table = |(name, apart): (&Name, &Apart)| admin::Table {
+            namespace: name.clone(),
+            routes: Arc::clone(&apart.routes),
+            counted: apart.counted().map(|counted| counted.places),
+        };
+        std::iter::once(first).chain(self.spaces.apart().map(table)).collect()
     }
 
     /// What the sockets of a worker use, `services` in `/`. Those of namespaces that there were go

@@ -55,6 +55,7 @@ mod long_poll;
 mod messages;
 mod metrics;
 mod model;
+mod namespace_operators;
 mod namespace_routes;
 mod namespaces;
 mod poll;

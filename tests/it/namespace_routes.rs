@@ -131,11 +131,8 @@ fn how_a_view_is_kept_and_with_whose_eyes_is_by_the_routes_of_each_namespace() {
 #[test]
 fn a_writers_own_answer_is_shown_where_the_routes_say_so_and_fetched_elsewhere() {
     let (api, pogo) = start_of_two(|options| {
-        let public = Rule {
-            visibility: Visibility::Public,
-            push: Push::Response,
-            ..rule("/posts/{id}")
-        };
+        let public =
+            Rule { visibility: Visibility::Public, push: Push::Response, ..rule("/posts/{id}") };
         options.routes = vec![public];
         with(vec![rule("/posts/{id}")])(options);
     });
@@ -176,7 +173,8 @@ fn routes_of_a_namespace_that_are_reloaded_hold_at_once() {
     socket.must(bind("/posts/1", "/a"));
     socket.must(bind("/posts/1", "/"));
     pogo.reload(with(vec![Rule { realtime: false, ..rule("/posts/1") }, rule("/y")]));
-    let over = json!({"event": "unbind", "uri": "/posts/1", "namespace": "/a", "reason": "forbidden"});
+    let over =
+        json!({"event": "unbind", "uri": "/posts/1", "namespace": "/a", "reason": "forbidden"});
     assert_eq!(socket.event(), over);
     socket.must(bind("/posts/2", "/a"));
     put(&pogo, "/posts/2", 2);
