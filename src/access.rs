@@ -68,12 +68,7 @@ pub struct Access {
 
 impl Access {
     /// `counts` says that somebody reads the counters of requests.
-    pub fn new(
-        metrics: Arc<metrics::Node>,
-        worker: usize,
-        sorts: Sorts,
-        counts: bool,
-    ) -> Rc<Self> {
+    pub fn new(metrics: Arc<metrics::Node>, worker: usize, sorts: Sorts, counts: bool) -> Rc<Self> {
         let logs = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO);
         Rc::new(Self { metrics, worker, sorts, counts, logs, cut: Rc::default() })
     }

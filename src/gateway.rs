@@ -249,7 +249,9 @@ impl Gateway {
             return Ok(Step::Answer(Box::new(own_options())));
         }
         if let Some(branch) = branch {
-            return Ok(Step::Special(Box::pin(branch.clone().forward(request))));
+            let subscriptions = may_subscribe.then_some(&branch.subscriptions);
+            let asked = subscriptions.and_then(|it| it.asked(&request, client));
+            return Ok(Step::Special(Box::pin(branch.clone().answer(request, asked))));
         }
         if may_subscribe && let Some(asked) = self.subscriptions.asked(&request, client) {
             let subscriptions = Rc::clone(&self.subscriptions);

@@ -251,9 +251,8 @@ impl Node {
         let present = self.routes();
         let patterns = patterns.into_iter().chain([DEFAULT_ROUTE.to_owned()]);
         let routes = patterns.map(|pattern| {
-            let is_it = |route: &&Arc<Route>| {
-                route.pattern == pattern && route.namespace() == namespace
-            };
+            let is_it =
+                |route: &&Arc<Route>| route.pattern == pattern && route.namespace() == namespace;
             let known = present.iter().find(is_it);
             // The one thread that is no worker answers no requests of clients.
             let workers = self.workers.len() - 1;

@@ -28,13 +28,13 @@ use self::speech::{Local, Present};
 use crate::access::Access;
 use crate::callers::Callers;
 use crate::connections::{Connections, Exceeded};
-use crate::exchange::Outlooks;
+use crate::exchange::{Exchange, Outlooks};
 use crate::gateway::{self, Gateway, Peer};
 use crate::hub::mail::Mailbox;
 use crate::hub::{self, Hub};
 use crate::metrics::{self, Unserved};
 use crate::session::Sessions;
-use crate::session::orders::Order;
+use crate::session::orders::{Beside, Order};
 use crate::subscription::Subscriptions;
 use crate::upstream::Upstream;
 
@@ -81,7 +81,10 @@ pub(crate) async fn run(
         tokio::task::spawn_local(tick(number, Rc::clone(&worker))),
         tokio::task::spawn_local(Rc::clone(&worker).follow(settings)),
         tokio::task::spawn_local(Rc::clone(&worker.sessions).run()),
-        tokio::task::spawn_local(Rc::clone(&worker.sessions).obey(orders)),
+        tokio::task::spawn_local({
+            let beside: Rc<dyn Beside> = Rc::<Subscriptions>::clone(&worker.subscriptions);
+            Rc::clone(&worker.sessions).obey(orders, beside)
+        }),
         tokio::task::spawn_local({
             let (sessions, subscriptions) =
                 (Rc::clone(&worker.sessions), Rc::clone(&worker.subscriptions));
@@ -202,25 +205,27 @@ impl Worker {
         let exchange = settings.exchange(&upstream, &hub, &outlooks, &tasks);
         let services = settings.services(&exchange);
         let sessions = Sessions::new(number, Rc::clone(&hub), tasks.clone(), services.clone());
+        let (metrics, following) =
+            (Arc::clone(&shared.metrics), settings.subscriptions(&exchange, &exchange));
+        let subscriptions = Subscriptions::new(number, Rc::clone(&hub), metrics, following);
         let trunk = Trunk {
             number,
             upstream: &upstream,
             hub: &hub,
+            exchange: &exchange,
             sessions: &sessions,
+            subscriptions: &subscriptions,
             outlooks: &outlooks,
             tasks: &tasks,
         };
         let branches = settings.branches(&[], &trunk);
         sessions.adopt(settings.with_namespaces(services, &sessions, &branches));
-        let metrics = Arc::clone(&shared.metrics);
-        let following = settings.subscriptions(&exchange);
-        let subscriptions = Subscriptions::new(number, Rc::clone(&hub), metrics, following);
         let (sorts, counts) = (settings.sorts(), settings.options.admin.is_some());
         let access = Access::new(Arc::clone(&shared.metrics), number, sorts, counts);
         let parts = gateway::Parts {
             gate: Arc::clone(&settings.gate),
             exchange,
-            branches: branches_for(&branches),
+            branches: apart::for_gateway(&branches),
             sessions: Rc::clone(&sessions),
             subscriptions: Rc::clone(&subscriptions),
             access: Rc::clone(&access),
@@ -266,15 +271,15 @@ impl Worker {
         // The hub before all that asks it.
         self.hub.adopt(settings.views(&upstream));
         let exchange = settings.exchange(&upstream, &self.hub, &self.outlooks, &self.tasks);
-        let branches = settings.branches(&before.branches, &self.trunk(&upstream));
+        let branches = settings.branches(&before.branches, &self.trunk(&upstream, &exchange));
         let services = settings.services(&exchange);
         let services = settings.with_namespaces(services, &self.sessions, &branches);
-        let following = settings.subscriptions(&exchange);
+        let following = settings.subscriptions(&exchange, &exchange);
         let access = before.access.succeed(settings.sorts());
         let parts = gateway::Parts {
             gate: Arc::clone(&settings.gate),
             exchange,
-            branches: branches_for(&branches),
+            branches: apart::for_gateway(&branches),
             sessions: Rc::clone(&self.sessions),
             subscriptions: Rc::clone(&self.subscriptions),
             access: Rc::clone(&access),
@@ -294,12 +299,14 @@ impl Worker {
         self.report();
     }
 
-    fn trunk<'w>(&'w self, upstream: &'w Rc<Upstream>) -> Trunk<'w> {
+    fn trunk<'w>(&'w self, upstream: &'w Rc<Upstream>, exchange: &'w Rc<Exchange>) -> Trunk<'w> {
         Trunk {
             number: self.number,
             upstream,
             hub: &self.hub,
+            exchange,
             sessions: &self.sessions,
+            subscriptions: &self.subscriptions,
             outlooks: &self.outlooks,
             tasks: &self.tasks,
         }
@@ -387,20 +394,6 @@ impl Worker {
             );
         }
     }
-}
-
-/// Where the gateway sends what is below the path of a namespace: of two that fit, to the longer.
-fn branches_for(branches: &[Rc<Branch>]) -> Vec<gateway::Branch> {
-    let mut all: Vec<_> = branches
-        .iter()
-        .filter(|branch| branch.own_upstream().is_some())
-        .map(|branch| gateway::Branch {
-            name: branch.name.clone(),
-            exchange: Rc::clone(&branch.exchange),
-        })
-        .collect();
-    all.sort_by_key(|branch| std::cmp::Reverse(branch.name.as_str().len()));
-    all
 }
 
 /// The others mean that accepting as such does not work, and would fail again at once.

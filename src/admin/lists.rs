@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{Desk, Table};
 use super::answer::{Answer, Refusal};
+use super::{Desk, Table};
 use crate::protocol::Close;
 use crate::route::Rule;
 use crate::session::orders::{Order, Page, Which};

@@ -10,12 +10,14 @@ use http::{Request, Response};
 use crate::exchange::{Exchange, RequestBody, ResponseBody};
 use crate::namespace::Name;
 use crate::rejection::Rejection;
+use crate::subscription::{Asked, Subscriptions};
 
 /// A namespace with an API of its own.
 #[derive(Clone)]
 pub struct Branch {
     pub name: Name,
     pub exchange: Rc<Exchange>,
+    pub subscriptions: Rc<Subscriptions>,
 }
 
 impl Branch {
@@ -34,14 +36,19 @@ impl Branch {
         Some(branch)
     }
 
-    /// What its API answers, to the client of this server.
-    pub(super) async fn forward(
+    /// What its API answers, to the client of this server, and what becomes of that if this was
+    /// asked for.
+    pub(super) async fn answer(
         self,
         request: Box<Request<RequestBody>>,
+        asked: Option<Asked>,
     ) -> Result<Response<ResponseBody>, Rejection> {
-        let mut answer = self.exchange.forward(request).await?;
+        let mut answer = match asked {
+            Some(asked) => self.subscriptions.clone().answer(*request, asked).await?,
+            None => *self.exchange.forward(request).await?,
+        };
         self.restore(answer.headers_mut());
-        Ok(*answer)
+        Ok(answer)
     }
 
     /// A path of the API, as its client has to write it.

@@ -1,4 +1,4 @@
-//! What an operator asks of the sockets of one worker. Orders come through a bounded channel, from
+//! What an operator asks of the clients of one worker: of its sockets, and of what is beside them. Orders come through a bounded channel, from
 //! a thread of their own, and are carried out between two turns of the worker.
 
 use std::net::IpAddr;
@@ -37,6 +37,14 @@ pub struct Page {
     pub limit: usize,
 }
 
+impl Page {
+    /// What of it there is room for beside the first `count`.
+    fn after_these(&self, count: usize) -> Option<Self> {
+        let limit = self.limit.checked_sub(count).filter(|limit| *limit > 0)?;
+        Some(Self { limit, ..self.clone() })
+    }
+}
+
 /// Which sessions are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
@@ -45,11 +53,32 @@ pub enum Which {
     OfAddress(IpAddr),
 }
 
+impl Which {
+    pub fn means(self, id: u64, client: IpAddr) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(one) => id == one,
+            Self::OfAddress(ip) => client == ip,
+        }
+    }
+}
+
+/// Clients of the same worker that have no socket and are told of all the same. Their numbers are
+/// greater than those of its sockets.
+pub trait Beside {
+    fn sessions(&self, page: &Page) -> Vec<SessionInfo>;
+    fn bindings(&self, page: &Page, uri: Option<&str>) -> Vec<BindingInfo>;
+    /// Ends those; how many there were. `comes_back`: they may begin again.
+    fn end(&self, which: Which, comes_back: bool) -> usize;
+}
+
 /// A session as operators see it; numbers of sessions are too large for JSON's.
 #[derive(Debug, Serialize)]
 pub struct SessionInfo {
     #[serde(serialize_with = "as_text")]
     pub id: u64,
+    /// `socket`, or how a view is followed over plain HTTP.
+    pub way: &'static str,
     pub client: IpAddr,
     pub host: String,
     pub age_seconds: u64,
@@ -87,20 +116,24 @@ fn as_text<S: serde::Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S
 
 impl Sessions {
     /// Carries out what operators order, for ever.
-    pub async fn obey(self: Rc<Self>, mut orders: mpsc::Receiver<Order>) {
+    pub async fn obey(self: Rc<Self>, mut orders: mpsc::Receiver<Order>, beside: Rc<dyn Beside>) {
         while let Some(order) = orders.recv().await {
-            self.carry_out(order);
+            self.carry_out(order, &*beside);
         }
     }
 
-    fn carry_out(&self, order: Order) {
+    fn carry_out(&self, order: Order, beside: &dyn Beside) {
         // Who asked may have gone meanwhile: then nobody needs the answer.
         match order {
             Order::Answer(reply) => reply.send(()).unwrap_or(()),
             Order::Sessions(page, reply) => {
                 let sessions = self.page(&page);
                 let infos = sessions.iter().take(page.limit).map(|session| session.info());
-                reply.send(infos.collect()).unwrap_or(());
+                let mut infos: Vec<_> = infos.collect();
+                if let Some(rest) = page.after_these(infos.len()) {
+                    infos.extend(beside.sessions(&rest));
+                }
+                reply.send(infos).unwrap_or(());
             }
             Order::Bindings(page, uri, reply) => {
                 let mut found = Vec::new();
@@ -113,12 +146,17 @@ impl Sessions {
                         found.extend(part.binding_infos(uri.as_deref()));
                     }
                 }
+                if let Some(rest) = page.after_these(found.len()) {
+                    found.extend(beside.bindings(&rest, uri.as_deref()));
+                }
                 reply.send(found).unwrap_or(());
             }
             Order::End(which, close, reply) => {
                 let sessions = self.page(&Page { which, after: 0, limit: usize::MAX });
                 sessions.iter().for_each(|session| session.close(&close));
-                reply.send(sessions.len()).unwrap_or(());
+                let comes_back = matches!(close, Close::GoingAway { .. });
+                let ended = sessions.len() + beside.end(which, comes_back);
+                reply.send(ended).unwrap_or(());
             }
         }
     }
@@ -128,11 +166,7 @@ impl Sessions {
         let is_wanted = |session: &&Rc<Session>| {
             session.closing.get().is_none()
                 && session.id > page.after
-                && match page.which {
-                    Which::All => true,
-                    Which::One(id) => session.id == id,
-                    Which::OfAddress(ip) => session.client.ip == ip,
-                }
+                && page.which.means(session.id, session.client.ip)
         };
         let mut sessions: Vec<_> = self.all.borrow().values().filter(is_wanted).cloned().collect();
         sessions.sort_unstable_by_key(|session| session.id);
@@ -145,6 +179,7 @@ impl Session {
         let now = Instant::now();
         SessionInfo {
             id: self.id,
+            way: "socket",
             client: self.client.ip,
             host: self.host.clone(),
             age_seconds: now.duration_since(self.born).as_secs(),

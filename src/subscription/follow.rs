@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use http::HeaderValue;
+use tokio::time::Instant;
+
 use super::{Asked, Subscriptions, return_after};
 use crate::audience::Viewer;
 use crate::headers::ClientAddress;
@@ -47,10 +50,15 @@ pub(super) enum Notice {
 
 /// The client, as the hub sees it.
 pub(super) struct Follower {
-    id: u64,
+    pub(super) id: u64,
     hub: Rc<Hub>,
     pub(super) viewer: Rc<Viewer>,
     pub(super) client: ClientAddress,
+    pub(super) host: Option<HeaderValue>,
+    pub(super) way: Way,
+    pub(super) born: Instant,
+    /// When the credential ends that Pogo has found good.
+    pub(super) expires: Option<Instant>,
     /// There may be something that the client lacks.
     owed: Cell<bool>,
     over: Cell<Option<Over>>,
@@ -58,12 +66,22 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(id: u64, asked: &Asked, hub: Rc<Hub>) -> Self {
+    pub(super) fn new(
+        id: u64,
+        asked: &Asked,
+        way: Way,
+        expires: Option<Instant>,
+        hub: Rc<Hub>,
+    ) -> Self {
         Self {
             id,
             hub,
             viewer: Rc::clone(&asked.viewer),
             client: asked.client.clone(),
+            host: asked.host.clone(),
+            way,
+            born: Instant::now(),
+            expires,
             owed: Cell::new(false),
             over: Cell::new(None),
             waker: RefCell::new(None),
@@ -75,6 +93,10 @@ impl Follower {
             self.over.set(Some(over));
             self.wake();
         }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.get().is_some()
     }
 
     fn listen(&self, cx: &Context<'_>) {
@@ -139,7 +161,6 @@ pub(super) struct Follow {
     subscriptions: Rc<Subscriptions>,
     follower: Rc<Follower>,
     binding: Rc<Binding>,
-    way: Way,
 }
 
 impl Follow {
@@ -147,9 +168,8 @@ impl Follow {
         subscriptions: Rc<Subscriptions>,
         follower: Rc<Follower>,
         binding: Rc<Binding>,
-        way: Way,
     ) -> Self {
-        Self { subscriptions, follower, binding, way }
+        Self { subscriptions, follower, binding }
     }
 
     pub(super) fn end(&self, over: Over) {
@@ -191,6 +211,6 @@ impl Follow {
 impl Drop for Follow {
     fn drop(&mut self) {
         self.subscriptions.hub.leave(&self.binding);
-        self.subscriptions.forget(self.follower.id, self.way);
+        self.subscriptions.forget(self.follower.id, self.follower.way);
     }
 }

@@ -100,7 +100,7 @@ pub(super) async fn answer(
         Err(answer) => return Ok(*answer),
     };
     let expires = subscriptions.judge(services, asked).await?;
-    let follow = subscriptions.follow(asked, Arc::clone(&held.version), Way::LongPoll)?;
+    let follow = subscriptions.follow(asked, Arc::clone(&held.version), Way::LongPoll, expires)?;
     let over = tokio::time::Instant::now() + patience.wait;
     let news = async {
         loop {

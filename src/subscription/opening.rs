@@ -27,7 +27,7 @@ pub(crate) struct Asked {
     pub(super) uri: Uri,
     pub(super) viewer: Rc<Viewer>,
     pub(super) client: ClientAddress,
-    host: Option<HeaderValue>,
+    pub(super) host: Option<HeaderValue>,
 }
 
 /// An answer that is a state of the view.
@@ -126,7 +126,7 @@ impl Subscriptions {
             }
         };
         let expires = self.judge(services, asked).await?;
-        let follow = self.follow(asked, Arc::clone(&first.version), ask.way)?;
+        let follow = self.follow(asked, Arc::clone(&first.version), ask.way, expires)?;
         let text = ask.speech.first(&first, ask.held.is(&first.version));
         let now = Instant::now();
         let heartbeat = services.options.heartbeat;
@@ -157,7 +157,7 @@ impl Subscriptions {
         for (name, value) in asked.viewer.credentials() {
             headers.append(name, value.clone());
         }
-        let ask = async |request| ask_upstream(&services.exchange, request, asked).await;
+        let ask = async |request| ask_upstream(&services.verifier, request, asked).await;
         match services.authenticator.check_handshake(&headers, ask).await {
             Ok(Some(verified)) => Ok(Some(end_of(&verified))),
             Err(AuthError::Unauthorized(_)) => {

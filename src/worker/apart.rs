@@ -15,6 +15,7 @@ use super::settings::{Settings, invalid};
 use crate::access::Counted;
 use crate::exchange::{Exchange, Outlooks};
 use crate::gate::auth::{self, Authenticator};
+use crate::gateway;
 use crate::hub::mail::Mailbox;
 use crate::hub::outlook::Outlook;
 use crate::hub::{self, Hub};
@@ -24,6 +25,7 @@ use crate::route::{Routes, Rule};
 use crate::server::Options;
 use crate::session::Sessions;
 use crate::session::namespaces;
+use crate::subscription::Subscriptions;
 use crate::upstream::{self, Secure, Upstream};
 
 /// How long the views of a namespace that is gone are kept in order: until every worker has left them.
@@ -104,9 +106,8 @@ impl Apart {
         // A logout at this API is none at the one that checks credentials.
         let authenticator = api.as_ref().map(|_| Authenticator::new(&auth::Options::default()));
         let patterns = own.routes.iter().map(|rule| rule.path.clone());
-        let counted = api
-            .as_ref()
-            .map(|_| shared.metrics.routes_of(Some(own.name.as_str()), patterns));
+        let counted =
+            api.as_ref().map(|_| shared.metrics.routes_of(Some(own.name.as_str()), patterns));
         Ok(Some(Self {
             api,
             routes,
@@ -149,6 +150,8 @@ pub(crate) struct Branch {
     pub(super) name: Name,
     pub(super) hub: Rc<Hub>,
     pub(super) exchange: Rc<Exchange>,
+    /// To the resources of its own API.
+    pub(super) subscriptions: Option<Rc<Subscriptions>>,
     api: Option<Api>,
     mail: Arc<[Mailbox]>,
     upstream: Rc<Upstream>,
@@ -161,7 +164,9 @@ pub(super) struct Trunk<'w> {
     pub(super) number: usize,
     pub(super) upstream: &'w Rc<Upstream>,
     pub(super) hub: &'w Rc<Hub>,
+    pub(super) exchange: &'w Rc<Exchange>,
     pub(super) sessions: &'w Rc<Sessions>,
+    pub(super) subscriptions: &'w Rc<Subscriptions>,
     /// Of the API of `/`.
     pub(super) outlooks: &'w Outlooks,
     pub(super) tasks: &'w TaskTracker,
@@ -181,6 +186,8 @@ impl Settings {
             outlooks.push((Rc::clone(trunk.hub), Arc::clone(&self.routes)));
         }
         trunk.outlooks.replace(outlooks);
+        let of_branches = all.iter().filter_map(|branch| branch.subscriptions.clone());
+        trunk.subscriptions.branch(of_branches.collect());
         all
     }
 
@@ -209,7 +216,11 @@ impl Settings {
                 let (mail, node) = (Arc::clone(&apart.mail), apart.node.clone());
                 let hub = Hub::new(trunk.number, mail, views, node);
                 let sessions = Rc::clone(trunk.sessions);
-                let reading = Rc::clone(&hub).run(move |news| sessions.tell(news));
+                let subscriptions = Rc::clone(trunk.subscriptions);
+                let reading = Rc::clone(&hub).run(move |news| {
+                    subscriptions.tell(&news);
+                    sessions.tell(news);
+                });
                 (hub, Rc::new(tokio::task::spawn_local(reading)))
             }
         };
@@ -226,8 +237,18 @@ impl Settings {
             outlooks,
             trunk.tasks.clone(),
         ));
+        let following = |known: Option<&Rc<Subscriptions>>| {
+            let services = self.subscriptions(&exchange, trunk.exchange);
+            let Some(known) = known else {
+                return trunk.subscriptions.of_namespace(name.clone(), Rc::clone(&hub), services);
+            };
+            known.adopt(services);
+            Rc::clone(known)
+        };
+        let known = known.and_then(|known| known.subscriptions.as_ref());
+        let subscriptions = apart.has_api().then(|| following(known));
         let (api, mail) = (apart.api.clone(), Arc::clone(&apart.mail));
-        Branch { name: name.clone(), hub, exchange, api, mail, upstream, reader }
+        Branch { name: name.clone(), hub, exchange, subscriptions, api, mail, upstream, reader }
     }
 }
 
@@ -253,4 +274,20 @@ impl Branch {
             });
         }
     }
+}
+
+/// Where the gateway sends what is below the path of a namespace: of two that fit, to the longer.
+pub(super) fn for_gateway(branches: &[Rc<Branch>]) -> Vec<gateway::Branch> {
+    let mut all: Vec<_> = branches
+        .iter()
+        .filter_map(|branch| {
+            Some(gateway::Branch {
+                name: branch.name.clone(),
+                exchange: Rc::clone(&branch.exchange),
+                subscriptions: Rc::clone(branch.subscriptions.as_ref()?),
+            })
+        })
+        .collect();
+    all.sort_by_key(|branch| std::cmp::Reverse(branch.name.as_str().len()));
+    all
 }

@@ -204,12 +204,17 @@ impl Settings {
         }
     }
 
-    /// What a worker's subscriptions use.
-    pub(super) fn subscriptions(&self, exchange: &Rc<Exchange>) -> subscription::Services {
+    /// What a worker's subscriptions use; credentials are checked by the API of `verifier`.
+    pub(super) fn subscriptions(
+        &self,
+        exchange: &Rc<Exchange>,
+        verifier: &Rc<Exchange>,
+    ) -> subscription::Services {
         let options = &self.options;
         subscription::Services {
             options: Rc::new(options.subscription.clone()),
             exchange: Rc::clone(exchange),
+            verifier: Rc::clone(verifier),
             gate: Arc::clone(&self.gate),
             authenticator: Arc::clone(&self.authenticator),
             verifies: options.auth.verify.is_some() || options.auth.jwt.is_some(),
