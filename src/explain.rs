@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// tells viewers apart is told, its value is not
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// In this namespace: by its own routes, if it has any or an upstream of its own
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -72,6 +75,7 @@ struct Ruled {
     min_interval: String,
     poll: Option<String>,
     settle: Vec<String>,
+    ttl: Option<String>,
     rate: Option<String>,
     recheck: Option<String>,
 }
@@ -94,8 +98,10 @@ struct Source {
 }
 
 pub(crate) fn run(arguments: &Arguments, options: &Options) -> ExitCode {
-    let told =
-        headers(&arguments.headers).and_then(|headers| explain(&arguments.uri, &headers, options));
+    let told = headers(&arguments.headers).and_then(|headers| {
+        let options = seen_from(arguments.namespace.as_deref(), options)?;
+        explain(&arguments.uri, &headers, &options)
+    });
     let explained = match told {
         Ok(explained) => explained,
         Err(mistake) => {
@@ -116,6 +122,22 @@ pub(crate) fn run(arguments: &Arguments, options: &Options) -> ExitCode {
             ExitCode::from(EXIT_FAILURE)
         }
     }
+}
+
+/// The options with the routes that hold in that namespace.
+fn seen_from(namespace: Option<&str>, options: &Options) -> Result<Options, String> {
+    let mut options = options.clone();
+    let Some(name) = namespace.filter(|name| *name != pogo::namespace::DEFAULT) else {
+        return Ok(options);
+    };
+    let found = options.namespaces.iter().find(|known| known.name.as_str() == name);
+    let Some(found) = found else {
+        return Err(format!("--namespace: there is no [[namespace]] with the name {name:?}"));
+    };
+    if found.upstream.is_some() || !found.routes.is_empty() {
+        options.routes = found.routes.clone();
+    }
+    Ok(options)
 }
 
 fn headers(lines: &[String]) -> Result<HeaderMap, String> {
@@ -183,6 +205,7 @@ fn ruled(uri: &str, routes: &Routes, options: &Options) -> Ruled {
         min_interval: told(rule.min_interval.unwrap_or(options.hub.min_interval)),
         poll: rule.poll.map(told),
         settle: rule.settle.iter().copied().map(told).collect(),
+        ttl: rule.ttl.map(told),
         rate: rule.rate.map(|rate| rate.to_string()),
         recheck: options.hub.recheck.filter(|_| rule.visibility == Visibility::Viewer).map(told),
     }

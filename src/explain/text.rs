@@ -78,6 +78,7 @@ fn rule(row: &mut impl FnMut(&str, &str), rule: &Ruled) {
         [] => row("settle", "none but after 202, or when a write's outcome is unknown"),
         delays => row("settle", &format!("asked again after {}", delays.join(", "))),
     }
+    row("ttl", rule.ttl.as_deref().unwrap_or("none: a binding lasts as its client wants it"));
     row("rate", rule.rate.as_deref().unwrap_or("none of its own"));
     if let Some(recheck) = &rule.recheck {
         row("recheck", &format!("credentials are tried again every {recheck}"));

@@ -16,6 +16,7 @@ affects = ["/teams/{id}", "/me"]
 poll = "5s"
 settle = ["250ms"]
 rate = "50/s"
+ttl = "1h"
 [[route]]
 path = "/users/{id}/log"
 affects_only = ["/stats"]
@@ -29,6 +30,16 @@ realtime = false
 path = "/news/{id}"
 visibility = "public"
 push = "notify"
+[[namespace]]
+name = "/a"
+[[namespace.route]]
+path = "/users/{id}"
+ttl = "5m"
+[[namespace]]
+name = "/b"
+[[namespace]]
+name = "/c"
+upstream = "http://127.0.0.1:2"
 "#;
 
 fn folder() -> Folder {
@@ -67,12 +78,33 @@ fn the_rule_of_a_uri_is_told_with_those_that_it_wins_over_and_what_it_comes_to()
         (&rule["min_interval"], &rule["poll"], &rule["settle"], &rule["rate"], &rule["recheck"]),
         (&json!("100ms"), &json!("5s"), &json!(["250ms"]), &json!("50/s"), &json!("5m"))
     );
+    assert_eq!(rule["ttl"], "1h");
     let it = explained(&["/elsewhere"]);
+    assert_eq!(it["rule"]["ttl"], Value::Null);
     assert_eq!(
         (&it["rule"]["pattern"], &it["rule"]["min_interval"]),
         (&json!("/{*rest}"), &json!("1s"))
     );
     assert_eq!(explained(&["/"])["rule"]["pattern"], Value::Null);
+}
+
+#[test]
+fn a_namespace_is_told_of_by_the_routes_that_hold_in_it() {
+    let ttl_and_poll = |namespace: &str| {
+        let it = explained(&["/users/7", "--namespace", namespace]);
+        (it["rule"]["ttl"].clone(), it["rule"]["poll"].clone())
+    };
+    assert_eq!(ttl_and_poll("/a"), (json!("5m"), Value::Null));
+    for name in ["/", "/b"] {
+        assert_eq!(ttl_and_poll(name), (json!("1h"), json!("5s")), "{name}");
+    }
+    assert_eq!(ttl_and_poll("/c"), (Value::Null, Value::Null));
+    let (code, _, err) = folder().pogo(&["explain", "/users/7", "--namespace", "/d"]);
+    assert_eq!(
+        (code, err.starts_with("--namespace: there is no [[namespace]]")),
+        (64, true),
+        "{err}"
+    );
 }
 
 #[test]
@@ -153,6 +185,7 @@ fn a_terminal_is_told_the_same_in_words() {
         "rule            [[route]] path = \"/users/{id}\"",
         "                id = \"7\"",
         "poll            5s",
+        "ttl             1h",
         "                x-tenant tells viewers apart if the API names it in Vary",
         "touched by      writes to /users/7 (the URI itself): by default",
         "not touched by  writes to /users/{id}/log (below it): affects_only = [\"/stats\"]",
