@@ -60,6 +60,7 @@ mod namespace_http;
 mod namespace_operators;
 mod namespace_routes;
 mod namespaces;
+mod patch_suite;
 mod poll;
 mod pool;
 mod prep;
