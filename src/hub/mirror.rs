@@ -280,6 +280,14 @@ impl Binding {
         !self.waiting.borrow().is_empty()
     }
 
+    /// The client has it, was it moved or not, or waits for what it has asked for. If not, only
+    /// whether it may stay waits to be decided, of what has not come to be.
+    pub fn is_wanted(&self) -> bool {
+        let is_asked_for =
+            || self.waiting.borrow().iter().any(|(_, it)| !matches!(it, Purpose::Rejudge(_)));
+        self.live.get() || self.moved.get() || is_asked_for()
+    }
+
     /// A `bind` of the client has not been answered yet.
     pub fn waits_for_answer(&self) -> bool {
         self.waiting.borrow().iter().any(|(_, purpose)| matches!(purpose, Purpose::Bind(_)))

@@ -42,7 +42,7 @@ impl Owner for Session {
             // The request itself was answered well, so the client takes the URI for bound.
             Purpose::Autobind if !binding.live.get() => match verdict {
                 Verdict::Live { .. } => {}
-                Verdict::Failed(_) if binding.waits() => {}
+                Verdict::Failed(_) if binding.is_wanted() => {}
                 Verdict::Failed(_) => {
                     self.sessions.hub.leave(binding);
                     self.drop_binding(binding);

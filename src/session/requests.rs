@@ -200,7 +200,7 @@ impl Session {
             Verdict::Live { state, .. } => self.answer_good_bind(binding, ask, state),
             Verdict::Failed(problem) => {
                 // Others may have asked since: the next answer is theirs.
-                if !binding.live.get() && !binding.waits() {
+                if !binding.is_wanted() {
                     self.sessions.hub.leave(binding);
                     self.drop_binding(binding);
                 }

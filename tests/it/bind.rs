@@ -262,3 +262,59 @@ fn an_etag_is_the_version_and_makes_refetches_conditional() {
     assert_eq!(seen[1].header("if-none-match"), Some("\"v1\""));
     socket.assert_silent();
 }
+
+#[test]
+fn a_bind_that_failed_as_the_credential_changed_binds_nothing() {
+    let (api, pogo) = start();
+    api.put("/posts/1", json!(1));
+    let mut failures = 1;
+    api.on("GET /posts/1", move |seen, usual| {
+        let fails = seen.header("authorization") == Some("Bearer bob") && failures > 0;
+        if !fails {
+            return usual;
+        }
+        failures -= 1;
+        Some(Reply::empty(500))
+    });
+    let mut socket = Socket::open_as(&pogo, "alice");
+    api.hold("GET /posts/1");
+    socket.send(&json!({"id": "bind", "event": "bind", "uri": "/posts/1"}));
+    api.wait_gets("/posts/1", 1);
+    socket.must(json!({"event": "auth", "data": {"token": "bob"}}));
+    let answer = socket.event();
+    assert_eq!(
+        (&answer["id"], &answer["error"]["code"]),
+        (&json!("bind"), &json!("upstream_error"))
+    );
+    api.release();
+    assert_eq!(pogo.write("PUT", "/posts/1", &json!(2)), 200);
+    socket.see_through(&pogo);
+    socket.assert_silent();
+    socket.bind("/posts/1");
+    assert_eq!(pogo.write("PUT", "/posts/1", &json!(3)), 200);
+    assert_eq!(socket.event()["data"], 3);
+}
+
+#[test]
+fn a_bind_again_that_failed_as_the_credential_changed_leaves_what_was_bound() {
+    let (api, pogo) = start();
+    api.put("/posts/1", json!(1));
+    let mut failures = 1;
+    api.on("GET /posts/1", move |seen, usual| {
+        if seen.header("authorization") != Some("Bearer bob") {
+            return usual;
+        }
+        failures -= 1;
+        Some(if failures == 0 { Reply::empty(500) } else { Reply::new(200, &json!("bob's")) })
+    });
+    let mut socket = Socket::open_as(&pogo, "alice");
+    socket.bind("/posts/1");
+    api.hold("GET /posts/1");
+    socket.send(&json!({"id": "again", "event": "bind", "uri": "/posts/1"}));
+    api.wait_gets("/posts/1", 2);
+    socket.must(json!({"event": "auth", "data": {"token": "bob"}}));
+    let answer = socket.event();
+    assert_eq!((&answer["id"], &answer["status"]), (&json!("again"), &json!("error")));
+    api.release();
+    assert_eq!(socket.event(), update("/posts/1", json!("bob's")));
+}
