@@ -1,16 +1,22 @@
 //! The two invariants, against random schedules: writers, viewers with eyes of their own, hidden
-//! items, revocations, credentials that change, clients that return with what they last held,
-//! and an API that answers slowly, out of order, or not at all.
+//! items, revocations, credentials that change, bindings that end by themselves, clients that return
+//! with what they last held, and an API that answers slowly, out of order, or not at all. Sockets speak
+//! any of the formats, compressed or not, and are told patches, states or what became of members;
+//! others follow over plain HTTP, in each of the ways that there are.
 //!
 //! Convergence: when everything has come to rest, each client holds exactly what a GET with its
 //! credential answers. Non-interference: every byte that a session received was in an answer to
 //! its own credential; each user's answers carry a canary that no other session and no log line
-//! may contain.
+//! may contain. And what is told of a binding is told while there is one.
+
+mod follower;
+mod talk;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use pogo::protocol::Format;
 use pogo::route::{ItemData, Items, Rule};
@@ -18,14 +24,17 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::harness::{Api, PATIENCE, Pogo, Reply, Seen, Socket, Wire};
+use self::follower::{Follower, Way};
+use self::talk::{Manner, Talk};
+use crate::harness::{Api, PATIENCE, Pogo, Reply, Seen, Wire};
 
 const USERS: usize = 3;
 const ITEMS: usize = 3;
 const CLIENTS: usize = 4;
+const FOLLOWERS: usize = 2;
 
-/// What each client speaks, and whether it wants to be told what changed and not what is.
-type Manners = [(Format, bool); CLIENTS];
+/// How each client speaks, and how each follower follows.
+type Manners = ([Manner; CLIENTS], [Way; FOLLOWERS]);
 
 /// What a client can bind: the collection, or one of the items.
 const TARGETS: usize = ITEMS + 1;
@@ -52,6 +61,8 @@ enum Step {
     Bind {
         client: usize,
         target: usize,
+        /// For a second.
+        ttl: bool,
     },
     Show {
         client: usize,
@@ -89,10 +100,28 @@ enum Step {
     Read {
         client: usize,
     },
+    /// A client over plain HTTP turns to this, or comes back to it.
+    Follow {
+        follower: usize,
+        target: usize,
+    },
+    /// It reads what has come, and comes back if it was sent away.
+    Look {
+        follower: usize,
+    },
 }
 
 fn manners() -> impl Strategy<Value = Manners> {
-    [(); CLIENTS].map(|()| (prop::sample::select(&Format::ALL[..]), any::<bool>()))
+    let format = || prop::sample::select(&Format::ALL[..]);
+    let manner = || {
+        (format(), any::<bool>(), any::<bool>()).prop_map(|(format, delta, deflate)| Manner {
+            format,
+            delta,
+            deflate,
+        })
+    };
+    let way = || prop::sample::select(&Way::ALL[..]);
+    ([(); CLIENTS].map(|()| manner()), [(); FOLLOWERS].map(|()| way()))
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -104,13 +133,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => item.clone().prop_map(|item| Step::SlowWrite { item }),
         2 => item.prop_map(|item| Step::Delete { item }),
         1 => (user.clone(), any::<bool>()).prop_map(|(user, allowed)| Step::Access { user, allowed }),
-        6 => (client.clone(), target.clone()).prop_map(|(client, target)| Step::Bind { client, target }),
+        6 => (client.clone(), target.clone(), proptest::bool::weighted(0.2))
+            .prop_map(|(client, target, ttl)| Step::Bind { client, target, ttl }),
         3 => (client.clone(), any::<bool>()).prop_map(|(client, state)| Step::BindItems { client, state }),
         3 => (client.clone(), target.clone()).prop_map(|(client, target)| Step::Show { client, target }),
         1 => (client.clone(), target.clone()).prop_map(|(client, target)| Step::Unbind { client, target }),
         2 => client.clone().prop_map(|client| Step::Reconnect { client }),
         2 => (client.clone(), user).prop_map(|(client, user)| Step::Auth { client, user }),
-        3 => target.prop_map(|target| Step::SlowGet { target }),
+        3 => target.clone().prop_map(|target| Step::SlowGet { target }),
+        3 => (0..FOLLOWERS, target).prop_map(|(follower, target)| Step::Follow { follower, target }),
+        2 => (0..FOLLOWERS).prop_map(|follower| Step::Look { follower }),
         1 => (1..3_usize, any::<bool>()).prop_map(|(gets, reset)| Step::Fail { gets, reset }),
         3 => Just(Step::Release),
         2 => client.prop_map(|client| Step::Read { client }),
@@ -135,17 +167,22 @@ struct Item {
 
 type Truths = Arc<Mutex<HashMap<u64, Truth>>>;
 
-/// One API and two Pogos of two workers serve all schedules, each below a path of its own. One asks
-/// for members, the other takes what stands in the collection.
+/// One API and three Pogos of two workers serve all schedules, each below a path of its own. The second
+/// takes members from what stands in the collection, and the others ask for them; with the third
+/// bindings to items end by themselves all the time.
 struct World {
     api: Api,
-    pogos: [Pogo; 2],
+    pogos: [Pogo; 3],
     truths: Truths,
     schedules: AtomicU64,
 }
 
-/// How many patches there were.
+/// How many patches there were, messages that came compressed, bindings that ended by themselves, and
+/// pieces of news over plain HTTP.
 static PATCHES: AtomicU64 = AtomicU64::new(0);
+static COMPRESSED: AtomicU64 = AtomicU64::new(0);
+static ENDED: AtomicU64 = AtomicU64::new(0);
+static NEWS: AtomicU64 = AtomicU64::new(0);
 
 static LOG: LazyLock<Arc<Mutex<Vec<u8>>>> = LazyLock::new(Arc::default);
 
@@ -169,20 +206,29 @@ impl World {
         let truths = Truths::default();
         let answering = Arc::clone(&truths);
         api.on("", move |seen, _| answer(&answering, seen));
-        let pogos = [ItemData::Fetched, ItemData::Embedded].map(|data| {
+        let kinds = [
+            (ItemData::Fetched, None),
+            (ItemData::Embedded, None),
+            (ItemData::Fetched, Some(Duration::from_millis(15))),
+        ];
+        let pogos = kinds.map(|(data, ttl)| {
             Pogo::at(&api.address().to_string(), |options| {
                 options.workers = 2;
-                options.hub.min_interval = std::time::Duration::from_millis(5);
+                options.hub.min_interval = Duration::from_millis(5);
+                options.session.compression = true;
+                options.session.compress_from = 64;
                 let items = Items { id: "/item".into(), data, ..Items::default() };
                 let path = "/{schedule}/items".into();
-                options.routes = vec![Rule { path, items, ..Rule::default() }];
+                let collection = Rule { path, items, ..Rule::default() };
+                let path = "/{schedule}/items/{item}".into();
+                options.routes = vec![collection, Rule { path, ttl, ..Rule::default() }];
             })
         });
         Self { api, pogos, truths, schedules: AtomicU64::new(0) }
     }
 
     fn pogo(&self, schedule: u64) -> &Pogo {
-        &self.pogos[schedule as usize % 2]
+        &self.pogos[schedule as usize % 3]
     }
 }
 
@@ -270,13 +316,14 @@ struct Held {
 enum Pending {
     Bind(usize),
     Show(usize),
+    Unbind(usize),
     Auth(usize),
     Other,
 }
 
 struct Client {
-    socket: Socket,
-    delta: bool,
+    socket: Talk,
+    manner: Manner,
     user: usize,
     /// The user that `auth` was sent for and not answered yet.
     next_user: Option<usize>,
@@ -293,6 +340,7 @@ struct Run<'w> {
     world: &'w World,
     schedule: u64,
     clients: Vec<Client>,
+    followers: Vec<Follower>,
     values: u64,
     /// Writes that were sent and whose answers have not been read.
     writes: Vec<Wire>,
@@ -335,27 +383,21 @@ impl Run<'_> {
                 self.clients[client].items = Some(state);
                 self.clients[client].request(message, Pending::Bind(0));
             }
-            Step::Bind { client, target } => {
-                if target == 0 {
-                    self.clients[client].items = None;
-                }
-                let delta = self.clients[client].delta;
-                let message = json!({"event": "bind", "uri": self.uri(target), "version": null, "delta": delta});
-                self.clients[client].request(message, Pending::Bind(target));
+            Step::Bind { client, target, ttl } => {
+                let uri = self.uri(target);
+                self.clients[client].bind(target, &uri, ttl);
             }
             Step::Show { client, target } => {
                 let message = json!({"event": "show", "uri": self.uri(target)});
                 self.clients[client].request(message, Pending::Show(target));
             }
             Step::Unbind { client, target } => {
-                let uri = self.uri(target);
                 let client = &mut self.clients[client];
                 // Its answers first, so that what was asked before does not bind again.
                 if client.pending.is_empty() {
-                    client.request(json!({"event": "unbind", "uri": uri}), Pending::Other);
-                    client.bound.remove(&target);
+                    let message = json!({"event": "unbind", "uri": uri(self.schedule, target)});
+                    client.request(message, Pending::Unbind(target));
                     client.read(self.schedule);
-                    client.bound.remove(&target);
                 }
             }
             Step::Reconnect { client } => self.reconnect(client),
@@ -374,6 +416,11 @@ impl Run<'_> {
             }
             Step::Release => self.world.api.release(),
             Step::Read { client } => self.clients[client].read(self.schedule),
+            Step::Follow { follower, target } => {
+                let path = self.uri(target);
+                self.followers[follower].follow(self.world.pogo(self.schedule), path);
+            }
+            Step::Look { follower } => self.look(follower),
         }
     }
 
@@ -389,17 +436,23 @@ impl Run<'_> {
         )));
     }
 
+    fn look(&mut self, follower: usize) {
+        let follower = &mut self.followers[follower];
+        follower.look();
+        follower.come_back(self.world.pogo(self.schedule));
+        check_canaries(follower);
+    }
+
     fn reconnect(&mut self, client: usize) {
         let schedule = self.schedule;
         let old = &mut self.clients[client];
         old.read(schedule);
         let user = old.next_user.unwrap_or(old.user);
         let held = std::mem::take(&mut old.bound);
-        let manner = (old.socket.format(), old.delta);
-        let mut new = Client::open(self.world.pogo(schedule), manner, user);
+        let mut new = Client::open(self.world.pogo(schedule), old.manner, user);
         for (target, held) in held {
             let version = json!(held.version);
-            let mut message = json!({"event": "bind", "uri": uri(schedule, target), "version": version, "delta": new.delta});
+            let mut message = json!({"event": "bind", "uri": uri(schedule, target), "version": version, "delta": new.manner.delta});
             if let Some(state) = old.items.filter(|_| target == 0) {
                 message["items"] = json!(true);
                 message["state"] = json!(state);
@@ -427,7 +480,7 @@ impl Run<'_> {
                 && self.clients.iter().all(|client| client.pending.is_empty());
             let differing = self.differing();
             if answered && differing.is_empty() {
-                return Ok(());
+                return self.followers_come_to_rest();
             }
             if begin.elapsed() > PATIENCE {
                 return Err(TestCaseError::fail(format!(
@@ -438,6 +491,24 @@ impl Run<'_> {
             }
             std::thread::yield_now();
         }
+    }
+
+    /// When nothing more is written: each knows what there is.
+    fn followers_come_to_rest(&mut self) -> Result<(), TestCaseError> {
+        for follower in &mut self.followers {
+            let Some(target) = (0..TARGETS).find(|it| follower.follows(&uri(self.schedule, *it)))
+            else {
+                continue;
+            };
+            let truths = self.world.truths.lock().unwrap();
+            let (status, body) = truths[&self.schedule].get(follower.user, target.checked_sub(1));
+            drop(truths);
+            let outcome = follower.come_to(self.world.pogo(self.schedule), status, &body);
+            check_canaries(follower);
+            NEWS.fetch_add(follower.news, Ordering::Relaxed);
+            outcome.map_err(TestCaseError::fail)?;
+        }
+        Ok(())
     }
 
     /// Every client that does not hold what a GET with its credential answers.
@@ -473,11 +544,19 @@ fn uri(schedule: u64, target: usize) -> String {
     }
 }
 
+fn check_canaries(follower: &mut Follower) {
+    for user in (0..USERS).filter(|user| *user != follower.user) {
+        let text = &follower.text;
+        assert!(!text.contains(&canary(user)), "user {} received {text}", follower.user);
+    }
+    follower.text.clear();
+}
+
 impl Client {
-    fn open(pogo: &Pogo, (format, delta): (Format, bool), user: usize) -> Self {
+    fn open(pogo: &Pogo, manner: Manner, user: usize) -> Self {
         Self {
-            delta,
-            socket: Socket::open_in(pogo, format, &token(user)),
+            manner,
+            socket: Talk::open(pogo, manner, &token(user)),
             user,
             next_user: None,
             pending: HashMap::new(),
@@ -486,6 +565,19 @@ impl Client {
             items: None,
             returning: BTreeMap::new(),
         }
+    }
+
+    /// Asks for the state, perhaps for a second.
+    fn bind(&mut self, target: usize, uri: &str, ttl: bool) {
+        if target == 0 {
+            self.items = None;
+        }
+        let delta = self.manner.delta;
+        let mut message = json!({"event": "bind", "uri": uri, "version": null, "delta": delta});
+        if ttl {
+            message["ttl"] = json!(1);
+        }
+        self.request(message, Pending::Bind(target));
     }
 
     fn request(&mut self, mut message: Value, pending: Pending) {
@@ -501,22 +593,17 @@ impl Client {
         let ping = self.ids;
         self.socket.send(&json!({"id": ping, "event": "ping"}));
         loop {
-            let message = self.socket.receive();
+            let (message, text, compressed) = self.socket.receive();
+            COMPRESSED.fetch_add(u64::from(compressed), Ordering::Relaxed);
             if message["id"] == json!(ping) {
                 return;
             }
             self.take(schedule, &message);
-            self.check_canaries();
+            // Nothing of another user may be in what has just come.
+            for user in (0..USERS).filter(|user| *user != self.user) {
+                assert!(!text.contains(&canary(user)), "user {} received {text}", self.user);
+            }
         }
-    }
-
-    /// Nothing of another user may be in what has just come.
-    fn check_canaries(&mut self) {
-        let text = self.socket.texts.pop().expect("a message was read");
-        for user in (0..USERS).filter(|user| *user != self.user) {
-            assert!(!text.contains(&canary(user)), "user {} received {text}", self.user);
-        }
-        self.socket.texts.clear();
     }
 
     fn take(&mut self, schedule: u64, message: &Value) {
@@ -526,6 +613,11 @@ impl Client {
         }
         let target = (0..TARGETS).find(|target| message["uri"] == json!(uri(schedule, *target)));
         let Some(target) = target else { return };
+        let is_asked = |pending: &Pending| matches!(pending, Pending::Bind(it) | Pending::Show(it) if *it == target);
+        let is_bound = self.bound.contains_key(&target) || self.pending.values().any(is_asked);
+        // A bind that was refused may have ended the binding already.
+        let is_in_order = is_bound || message["event"] == "unbind";
+        assert!(is_in_order, "told of what is not bound: {message}");
         let version = message["version"].as_str().map(str::to_owned);
         if let Some(item) = message["item"].as_str() {
             return self.take_item(schedule, item, message, version);
@@ -536,7 +628,7 @@ impl Client {
                 self.bound.insert(target, Held { data, version });
             }
             "patch" => {
-                assert!(self.delta, "{message}");
+                assert!(self.manner.delta, "{message}");
                 let held = self.bound.get_mut(&target).expect("a binding");
                 assert_eq!(message["from"].as_str(), held.version.as_deref(), "{message}");
                 let patch: json_patch::Patch =
@@ -550,6 +642,7 @@ impl Client {
                 self.bound.insert(target, Held { data: None, version });
             }
             "unbind" => {
+                ENDED.fetch_add(u64::from(message["reason"] == "ttl"), Ordering::Relaxed);
                 self.bound.remove(&target);
             }
             "stale" | "fresh" => {}
@@ -616,6 +709,10 @@ impl Client {
                     self.bound.remove(&target);
                 }
             }
+            Pending::Unbind(target) => {
+                assert!(is_good, "{message}");
+                self.bound.remove(&target);
+            }
             Pending::Auth(user) => {
                 assert!(is_good, "{message}");
                 (self.user, self.next_user) = (user, None);
@@ -625,14 +722,19 @@ impl Client {
     }
 }
 
-fn run(world: &World, manners: &Manners, steps: &[Step]) -> Result<(), TestCaseError> {
+fn run(world: &World, (manners, ways): &Manners, steps: &[Step]) -> Result<(), TestCaseError> {
     let schedule = world.schedules.fetch_add(1, Ordering::SeqCst);
     world.truths.lock().unwrap().insert(schedule, Truth::default());
     let clients = manners.iter().enumerate();
     let clients =
         clients.map(|(client, manner)| Client::open(world.pogo(schedule), *manner, client % USERS));
     let clients = clients.collect();
-    let mut run = Run { world, schedule, clients, values: 0, writes: Vec::new() };
+    let followers = ways.iter().enumerate().map(|(number, way)| {
+        let user = number % USERS;
+        Follower::new(*way, user, &token(user))
+    });
+    let followers = followers.collect();
+    let mut run = Run { world, schedule, clients, followers, values: 0, writes: Vec::new() };
     for step in steps {
         run.step(step);
     }
@@ -658,7 +760,8 @@ fn whatever_happens_clients_converge_and_see_nothing_of_each_other() {
     {
         panic!("{failure}");
     }
-    assert!(PATCHES.load(Ordering::Relaxed) > 0, "nobody was sent a patch");
+    let counts = [&PATCHES, &COMPRESSED, &ENDED, &NEWS].map(|count| count.load(Ordering::Relaxed));
+    assert!(!counts.contains(&0), "patches, compressed, ended, news: {counts:?}");
     let log = String::from_utf8_lossy(&LOG.lock().unwrap()).into_owned();
     assert!(log.contains("socket"), "the log was read: {log}");
     for user in 0..USERS {

@@ -19,6 +19,8 @@ pub struct Deflating {
 #[derive(Debug)]
 pub struct Came {
     pub message: Value,
+    /// What of it can be read as text.
+    pub text: String,
     pub compressed: bool,
     /// Its payload's bytes on the wire.
     pub bytes: usize,
@@ -30,12 +32,17 @@ const RSV1: u8 = 0x40;
 impl Deflating {
     /// With these lines of offers.
     pub fn open(pogo: &Pogo, format: Format, offers: &[&str]) -> Self {
+        Self::open_with(pogo, format, offers, "")
+    }
+
+    /// And with these other lines of the head.
+    pub fn open_with(pogo: &Pogo, format: Format, offers: &[&str], fields: &str) -> Self {
         let offers: String =
             offers.iter().map(|offer| format!("Sec-WebSocket-Extensions: {offer}\r\n")).collect();
         let mut wire = pogo.ask(&format!(
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: {}\r\n{offers}\r\n",
+             Sec-WebSocket-Protocol: {}\r\n{offers}{fields}\r\n",
             format.subprotocol(),
         ));
         let answer: Message = wire.head();
@@ -95,7 +102,8 @@ impl Deflating {
             true => tungstenite::Message::binary(payload),
             false => tungstenite::Message::text(String::from_utf8(payload).unwrap()),
         };
-        Came { message: format::decode(&message, self.format).0, compressed, bytes }
+        let (message, text) = format::decode(&message, self.format);
+        Came { message, text, compressed, bytes }
     }
 
     /// The code of the close frame, which comes next.

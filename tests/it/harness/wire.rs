@@ -119,6 +119,14 @@ impl Wire {
         self.ahead.windows(4).any(|window| window == b"\r\n\r\n")
     }
 
+    /// Whether there is something to read, or the other side has ended; does not wait.
+    pub fn has_more(&mut self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        !self.ahead.is_empty() || peeked.is_ok()
+    }
+
     /// Whether an answer begins to come before the other side ends.
     pub fn is_answered(&mut self) -> bool {
         self.read_more()

@@ -1,0 +1,55 @@
+//! A client's socket, in one of the formats, compressed or not.
+
+use pogo::protocol::Format;
+use serde_json::Value;
+
+use crate::harness::{Deflating, Pogo, Socket};
+
+/// What a client speaks, and whether it wants to be told what changed and not what is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    pub(super) format: Format,
+    pub(super) delta: bool,
+    pub(super) deflate: bool,
+}
+
+pub(super) enum Talk {
+    Plain(Box<Socket>),
+    Compressed(Deflating),
+}
+
+impl Talk {
+    pub(super) fn open(pogo: &Pogo, manner: Manner, token: &str) -> Self {
+        if !manner.deflate {
+            return Self::Plain(Box::new(Socket::open_in(pogo, manner.format, token)));
+        }
+        let credential = format!("Authorization: Bearer {token}\r\n");
+        let socket =
+            Deflating::open_with(pogo, manner.format, &["permessage-deflate"], &credential);
+        assert!(socket.answer.is_some(), "compression was not agreed on");
+        Self::Compressed(socket)
+    }
+
+    pub(super) fn send(&mut self, message: &Value) {
+        match self {
+            Self::Plain(socket) => socket.send(message),
+            Self::Compressed(socket) => socket.send_compressed(&socket.encode(message)),
+        }
+    }
+
+    /// The next message, what of it can be read as text, and whether it came compressed.
+    pub(super) fn receive(&mut self) -> (Value, String, bool) {
+        match self {
+            Self::Plain(socket) => {
+                let message = socket.receive();
+                let text = socket.texts.pop().expect("a message was read");
+                socket.texts.clear();
+                (message, text, false)
+            }
+            Self::Compressed(socket) => {
+                let came = socket.receive();
+                (came.message, came.text, came.compressed)
+            }
+        }
+    }
+}
