@@ -307,7 +307,7 @@ fn a_new_certificate_is_shown_to_new_clients_and_disturbs_nobody() {
     }
     old.send(GET);
     assert!(old.until("]").starts_with("HTTP/1.1 200 "));
-    socket.must(json!({"event": "create", "uri": "/posts", "data": {"n": 1}}));
+    socket.must(json!({"event": "create", "uri": "/posts", "data": {"n": 1}, "bind": false}));
     assert_eq!(socket.event()["data"], json!([{"n": 1}]));
 
     // A key of another certificate changes nothing, and says so; then the pair is whole again.
