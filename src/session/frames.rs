@@ -35,8 +35,42 @@ pub struct Frames {
     inflates: bool,
     /// The message that has begun is.
     is_compressed: bool,
+    text: Text,
     /// Where the next frame begins is not known any more, so nothing is kept.
     lost: bool,
+}
+
+/// How much of a text that has begun is known to be UTF-8. What is not is told at once (RFC 6455
+/// §8.1), and not when the rest of the message has come. One that came in one piece is judged as a
+/// whole, and so is what was compressed.
+#[derive(Debug, Default)]
+struct Text {
+    /// Whole characters, in bytes. Small, because every socket has it.
+    checked: u32,
+}
+
+impl Text {
+    /// Checks the part of a message that is new: `masked` comes after what was joined. Each byte is
+    /// read once, or a few times at the end of a part, so that many small parts cost no more.
+    fn check(&mut self, joined: &[u8], masked: &[u8], mut mask: [u8; 4]) -> Result<(), Close> {
+        let Ok(checked) = usize::try_from(self.checked) else { return Ok(()) };
+        let mut fresh = joined.get(checked..).unwrap_or_default().to_vec();
+        let known = checked.saturating_sub(joined.len());
+        mask.rotate_left(known % 4);
+        fresh.extend(unmasked(masked.get(known..).unwrap_or_default(), mask));
+        let good = match std::str::from_utf8(&fresh) {
+            Ok(text) => text.len(),
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            Err(_) => return Err(Close::Invalid),
+        };
+        // Messages are shorter; if one is not, it is checked from where it was.
+        self.checked = u32::try_from(checked + good).unwrap_or(self.checked);
+        Ok(())
+    }
+}
+
+fn unmasked(masked: &[u8], mask: [u8; 4]) -> impl Iterator<Item = u8> {
+    masked.iter().zip(mask.into_iter().cycle()).map(|(byte, key)| byte ^ key)
 }
 
 /// What has come whole, but may be compressed.
@@ -114,9 +148,19 @@ impl Frames {
         let mask = header.mask.ok_or(Close::Protocol)?;
         let start = usize::try_from(cursor.position()).map_err(|_| Close::TooBig)?;
         let end = start + usize::try_from(length).map_err(|_| Close::TooBig)?;
-        let Some(payload) = rest.get(start..end) else { return Ok(None) };
-        let payload =
-            payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key).collect();
+        let Some(payload) = rest.get(start..end) else {
+            let goes_on = match header.opcode {
+                OpCode::Data(Data::Text) => self.message.is_none(),
+                OpCode::Data(Data::Continue) => self.message.is_some(),
+                _ => false,
+            };
+            if goes_on && !self.is_binary && !is_compressed {
+                let joined = self.message.as_deref().unwrap_or_default();
+                self.text.check(joined, rest.get(start..).unwrap_or_default(), mask)?;
+            }
+            return Ok(None);
+        };
+        let payload = unmasked(payload, mask).collect();
         self.done += end;
         Ok(Some((header, payload)))
     }
@@ -133,8 +177,7 @@ impl Frames {
                 if header.is_final {
                     return Ok(Some(Whole::Message(payload)));
                 }
-                self.message = Some(payload);
-                Ok(None)
+                self.hold(payload)
             }
             OpCode::Data(Data::Continue) => {
                 let mut message = self.message.take().ok_or(Close::Protocol)?;
@@ -142,11 +185,19 @@ impl Frames {
                 if header.is_final {
                     return Ok(Some(Whole::Message(message)));
                 }
-                self.message = Some(message);
-                Ok(None)
+                self.hold(message)
             }
             OpCode::Data(_) => Err(Close::Protocol),
         }
+    }
+
+    /// Keeps the beginning of a message.
+    fn hold(&mut self, message: Vec<u8>) -> Result<Option<Whole>, Close> {
+        if !self.is_binary && !self.is_compressed {
+            self.text.check(&message, &[], [0; 4])?;
+        }
+        self.message = Some(message);
+        Ok(None)
     }
 
     fn receive(
@@ -164,6 +215,7 @@ impl Frames {
             Whole::Control(Control::Reserved(_), _) => return Err(Close::Protocol),
             Whole::Message(message) => message,
         };
+        self.text = Text::default();
         let message = match std::mem::take(&mut self.is_compressed) {
             true => inflater.inflate(&message, limit)?,
             false => message,
@@ -274,6 +326,61 @@ mod tests {
             (frame(0x88, &[0x03, 0xe8, 0xff]), Close::Invalid),
         ] {
             assert_eq!(read_in_pieces(&bytes, 1), Err(close), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_told_before_the_rest_has_come() {
+        let good = "κόσμε".as_bytes();
+        // Half of a character may yet become one; these cannot.
+        for bad in [&b"\xf4\x90"[..], b"\xed\xa0", b"\xff", b"\xce\xce", b"\xc0"] {
+            let text = [good, bad, good].concat();
+            let end = good.len() + bad.len();
+            let whole = frame(0x81, &text);
+            let head = whole.len() - text.len();
+            for piece in [1, 2, 3, 7, 100] {
+                let parts = [&frame(0x01, &text[..3]), &frame(0, &text[3..end])[..]].concat();
+                assert_eq!(read_in_pieces(&parts, piece), Err(Close::Invalid), "{bad:02x?}");
+                let part = &whole[..head + end];
+                assert_eq!(read_in_pieces(part, piece), Err(Close::Invalid), "{bad:02x?}");
+                let part = &whole[..head + good.len() + 1];
+                let pending = matches!(bad[0], 0xff | 0xc0);
+                assert_eq!(read_in_pieces(part, piece).is_err(), pending, "{bad:02x?}");
+                let parts = [&frame(0x01, &text[..3]), &frame(0, &text[3..])[..6 + end - 3]];
+                assert_eq!(read_in_pieces(&parts.concat(), piece), Err(Close::Invalid));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_checked_of_one_text_is_not_taken_for_checked_of_the_next() {
+        let long = frame(0x81, "ö".repeat(30).as_bytes());
+        let short = frame(0x01, b"\xff");
+        for piece in [1, 5, 50] {
+            let bytes = [&long[..], &short[..]].concat();
+            assert_eq!(read_in_pieces(&bytes, piece), Err(Close::Invalid));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_is_the_same_however_it_is_cut(
+            text in ".{1,20}", cuts in proptest::collection::vec(1usize..20, 0..4), piece in 1usize..9
+        ) {
+            let mut rest = text.as_bytes();
+            let mut bytes = Vec::new();
+            for cut in cuts {
+                let (part, more) = rest.split_at(cut.min(rest.len()));
+                bytes.extend(frame(if bytes.is_empty() { 0x01 } else { 0 }, part));
+                rest = more;
+            }
+            bytes.extend(frame(if bytes.is_empty() { 0x81 } else { 0x80 }, rest));
+            let read = read_in_pieces(&bytes, piece);
+            let expected = match text.len() {
+                ..=64 => Ok(vec![Received::Text(text)]),
+                _ => Err(Close::TooBig),
+            };
+            prop_assert_eq!(read, expected);
         }
     }
 

@@ -265,7 +265,7 @@ fn the_bit_is_for_the_first_frame_of_a_message_and_for_nothing_else() {
     let (begin, end) = bytes.split_at(5);
     for (name, frames) in [
         ("a continuation", &[(0x01 | RSV1, begin), (0x80 | RSV1, end)][..]),
-        ("a continuation of what is plain", &[(0x01, begin), (0x80 | RSV1, end)]),
+        ("a continuation of what is plain", &[(0x01, &PING[..5]), (0x80 | RSV1, end)]),
         ("nothing to continue", &[(0x80 | RSV1, end)]),
         ("a ping", &[(0x89 | RSV1, b"")]),
         ("a pong", &[(0x8a | RSV1, b"")]),

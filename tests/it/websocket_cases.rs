@@ -222,6 +222,21 @@ fn a_text_is_utf_8_or_closes_the_socket() {
 }
 
 #[test]
+fn what_is_no_text_closes_the_socket_before_the_message_has_come() {
+    in_plain_json();
+    let pogo = start();
+    let good = "κόσμε".as_bytes();
+    for bad in [&b"\xf4\x90"[..], b"\xed\xa0", b"\xff"] {
+        let text = [good, bad, good].concat();
+        let part = [frame(BEGIN, good), frame(GO_ON, bad)].concat();
+        assert_closes(&pogo, &format!("6.4.1 and 6.4.2 {bad:02x?}"), &part, 1007);
+        let whole = frame(TEXT, &text);
+        let part = &whole[..whole.len() - good.len()];
+        assert_closes(&pogo, &format!("6.4.3 and 6.4.4 {bad:02x?}"), part, 1007);
+    }
+}
+
+#[test]
 fn a_close_is_answered_and_is_the_end() {
     in_plain_json();
     let pogo = start();
