@@ -12,6 +12,7 @@ mod check;
 mod document;
 mod fault;
 mod gate;
+mod named;
 mod namespace;
 mod options;
 mod sections;

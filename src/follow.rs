@@ -1,13 +1,13 @@
-//! Keeps the running server as its configuration file says: when the file has changed and settled,
-//! and when somebody asks for it (SIGHUP). On a thread of its own, where a slow disk holds up no
-//! signal.
+//! Keeps the running server as its configuration file says: when the file, or one that it names,
+//! has changed and settled, and when somebody asks for it (SIGHUP). On a thread of its own, where a
+//! slow disk holds up no signal.
 
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use pogo::config::{self, Fault, Loaded, Log, Sources};
+use pogo::config::{self, Fault, Log, Sources};
 use pogo::server::{Options, Refused, Reloader};
 use pogo::watched::Watched;
 use sd_notify::NotifyState;
@@ -15,10 +15,10 @@ use sd_notify::NotifyState;
 use crate::logs::Logs;
 use crate::tell;
 
-/// How often the file is looked at: a change is taken at the second look that finds the same.
+/// How often the files are looked at: a change is taken at the second look that finds the same.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// A configuration as it was read for the first time, and its file.
+/// A configuration as it was read for the first time, its file and those that it names.
 pub(crate) struct Followed {
     sources: Sources,
     watched: Watched,
@@ -43,8 +43,24 @@ impl Followed {
         }
         // Before the file is read, so that no change of it is missed.
         let watched = Watched::new(sources.file.iter().cloned().collect());
-        let (options, log) = read(&sources)?;
-        Ok((Self { sources, watched }, options, log))
+        let mut followed = Self { sources, watched };
+        let (options, log) = followed.again()?;
+        Ok((followed, options, log))
+    }
+
+    /// Reads it, and follows the files that it names now. A file that does not say which these are
+    /// leaves it at the last ones.
+    fn again(&mut self) -> Result<(Options, Log), Fault> {
+        let loaded = config::load(&self.sources)?;
+        let named: Vec<_> = self.sources.file.iter().cloned().chain(loaded.files()).collect();
+        let others = loaded.followed_files();
+        // Before they are read, so that no change of them is missed.
+        self.watched.follow([&*named, &*others].concat());
+        let read = loaded.into_options();
+        if read.is_ok() {
+            self.watched.follow(named);
+        }
+        read
     }
 
     /// Follows it for as long as the process lives.
@@ -55,10 +71,6 @@ impl Followed {
         thread.spawn(move || follower.run(&wanted))?;
         Ok(Asked(asked))
     }
-}
-
-fn read(sources: &Sources) -> Result<(Options, Log), Fault> {
-    config::load(sources).and_then(Loaded::into_options)
 }
 
 struct Follower {
@@ -86,7 +98,7 @@ impl Follower {
         if self.reloader.is_draining() {
             return tracing::info!("draining; the configuration is not reloaded");
         }
-        let read = read(&self.followed.sources);
+        let read = self.followed.again();
         let settled = self.followed.watched.are_still_so();
         if !settled && !asked {
             // Half of one and half of another, maybe: the next looks will tell.

@@ -52,6 +52,26 @@ impl Watched {
         Self { paths, taken: stamps.clone(), seen: stamps }
     }
 
+    /// Follows these from now on. Those that were followed are what they were seen as; the others
+    /// are as they are now, to be read after this.
+    pub fn follow(&mut self, paths: Vec<PathBuf>) {
+        if paths == self.paths {
+            return;
+        }
+        let known = |stamps: &[Option<Stamp>], path: &PathBuf| {
+            let at = self.paths.iter().position(|known| known == path)?;
+            stamps.get(at).cloned()
+        };
+        let mut taken = Vec::with_capacity(paths.len());
+        let mut seen = Vec::with_capacity(paths.len());
+        for path in &paths {
+            let now = Stamp::of(path);
+            taken.push(known(&self.taken, path).unwrap_or_else(|| now.clone()));
+            seen.push(known(&self.seen, path).unwrap_or(now));
+        }
+        *self = Self { paths, taken, seen };
+    }
+
     /// Looks at the files: whether they have changed since they were taken, and not since the last
     /// look.
     pub fn have_changed(&mut self) -> bool {

@@ -1,15 +1,34 @@
 //! The program and its configuration file: read again when it changes, and when it is asked to.
 
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::harness::{Api, Launch, PATIENCE, Process, Socket};
+use crate::harness::{Api, Launch, PATIENCE, Process, Socket, Wire};
 
 const DONE: &str = "the configuration was reloaded";
 const FAILED: &str = "the configuration was not taken; the last one holds";
+
+const FIRST: &str = "0123456789abcdef";
+const SECOND: &str = "fedcba9876543210";
+const ONE: &str = "one, and long enough to be a secret";
+const TWO: &str = "two, and long enough to be a secret";
+const THREE: &str = "three, and long enough to be a secret";
+
+/// With an operator's listener that has this token.
+const OPERATED: &str = "[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"admin.token\"\n";
+
+/// The status that an operator with this token is answered with.
+fn operator(admin: SocketAddr, token: &str) -> u16 {
+    let mut wire = Wire::connect(admin);
+    wire.send(format!(
+        "GET /sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ));
+    wire.message().status()
+}
 
 /// The configuration of a running program, with more at its end.
 fn changed(process: &Process, more: &str) -> String {
@@ -56,31 +75,81 @@ fn a_file_that_changes_is_taken_without_a_signal() {
 #[test]
 fn a_signal_has_everything_read_again_and_is_not_the_end() {
     let api = Api::start();
-    let files = [("admin.token", "0123456789abcdef")];
-    let configuration = "[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"admin.token\"\n";
-    let launch = Launch { configuration, files: &files, ..Launch::default() };
+    let files = [("admin.token", FIRST)];
+    let launch = Launch { configuration: OPERATED, files: &files, ..Launch::default() };
     let mut process = launch.before(api.address());
     let admin = process.address_of("operators are listened to");
-    let sees = |token: &str| {
-        let mut wire = crate::harness::Wire::connect(admin);
-        wire.send(format!(
-            "GET /sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
-        ));
-        wire.message().status()
-    };
-    assert_eq!(sees("0123456789abcdef"), 200);
-    // A file that the configuration names, of which nothing else tells.
-    put(&process, "admin.token", "fedcba9876543210");
+    assert_eq!(operator(admin, FIRST), 200);
+    put(&process, "admin.token", SECOND);
     process.signal("-HUP");
     process.line(DONE);
-    assert_eq!((sees("0123456789abcdef"), sees("fedcba9876543210")), (401, 200));
+    assert_eq!((operator(admin, FIRST), operator(admin, SECOND)), (401, 200));
     put(&process, "admin.token", "short");
     process.signal("-HUP");
     assert!(process.line(FAILED)["error"].as_str().unwrap().contains("token"));
-    assert_eq!(sees("fedcba9876543210"), 200);
+    assert_eq!(operator(admin, SECOND), 200);
     process.signal("-TERM");
     let (log, code) = process.ended();
     assert_eq!(code, Some(0), "{log:?}");
+}
+
+#[test]
+fn a_secret_that_changes_alone_is_taken_without_a_signal() {
+    let api = Api::start();
+    let files = [("admin.token", FIRST)];
+    let launch = Launch { configuration: OPERATED, files: &files, ..Launch::default() };
+    let process = launch.before(api.address());
+    let admin = process.address_of("operators are listened to");
+    let mut socket = Socket::try_open(process.address(), "/", &[]).unwrap();
+    assert_eq!(operator(admin, FIRST), 200);
+    put(&process, "admin.token", SECOND);
+    process.line(DONE);
+    assert_eq!((operator(admin, FIRST), operator(admin, SECOND)), (401, 200));
+    put(&process, "admin.token", "short");
+    assert!(process.line(FAILED)["error"].as_str().unwrap().contains("token"));
+    assert_eq!(operator(admin, SECOND), 200, "the last one holds");
+    // In place, as `echo` does.
+    std::fs::write(process.folder().join("admin.token"), FIRST).unwrap();
+    process.line(DONE);
+    assert_eq!((operator(admin, FIRST), operator(admin, SECOND)), (200, 401));
+    socket.must(json!({"event": "ping"}));
+}
+
+#[test]
+fn a_file_that_a_configuration_was_refused_for_is_waited_for() {
+    let api = Api::start();
+    let process = Launch::default().before(api.address());
+    let text = changed(&process, "[gate]\ndeny_file = \"deny.txt\"\n");
+    put(&process, "pogo.toml", &text);
+    assert!(process.line(FAILED)["error"].as_str().unwrap().contains("deny.txt"));
+    assert_eq!(post(&process), 201);
+    put(&process, "deny.txt", "127.0.0.0/8\n");
+    process.line(DONE);
+    assert_eq!(post(&process), 403);
+}
+
+#[test]
+fn the_files_that_are_followed_are_those_of_the_configuration_that_holds() {
+    let api = Api::start();
+    let secrets = [("one.secret", ONE), ("two.secret", TWO)];
+    let configuration = "[auth.jwt]\nsecret_file = \"one.secret\"\n";
+    let launch = Launch { configuration, files: &secrets, ..Launch::default() };
+    let process = launch.before(api.address());
+    let open = || Socket::try_open(process.address(), "/", &[]).unwrap();
+    let auth = |secret: &str| {
+        let claims = json!({"sub": "a", "exp": 4_000_000_000_u64});
+        let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+        open().ask(json!({"event": "auth", "data": {"token": token}}))["status"] == "ok"
+    };
+    assert_eq!((auth(ONE), auth(TWO), auth(THREE)), (true, false, false));
+    let text = changed(&process, "").replace("one.secret", "two.secret");
+    put(&process, "pogo.toml", &text);
+    process.line(DONE);
+    assert_eq!((auth(ONE), auth(TWO), auth(THREE)), (false, true, false));
+    put(&process, "two.secret", THREE);
+    process.line(DONE);
+    assert_eq!((auth(ONE), auth(TWO), auth(THREE)), (false, false, true));
 }
 
 #[test]
