@@ -111,7 +111,9 @@ fn weak_tags_are_compared_and_do_not_hide_a_change() {
     assert_eq!(answer.text(), "2", "of the same length");
     // What is given instead of a weak tag is known again.
     let tag = answer.one("etag").unwrap();
+    let before = api.seen("GET /posts/1").len();
     let mut wire = poll(&pogo, "/posts/1", &[("If-None-Match", &tag)]);
+    api.wait_seen("GET /posts/1", before + 2);
     put(&pogo, "/posts/1", &json!(3));
     assert_waited(&wire.message(), 200);
 }
