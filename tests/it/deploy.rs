@@ -78,6 +78,22 @@ fn nothing_runs_as_root() {
 }
 
 #[test]
+fn the_image_holds_the_program_and_the_trusted_certificates_alone() {
+    let (build, image) = DOCKERFILE.split_once("\nFROM scratch\n").unwrap();
+    // There programs are linked with musl, into one file.
+    assert!(build.contains("-alpine AS build\n"), "{build}");
+    let copied: Vec<_> = image.lines().filter(|line| line.starts_with("COPY")).collect();
+    assert_eq!(
+        copied,
+        [
+            "COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/",
+            "COPY --from=build /pogo /pogo"
+        ]
+    );
+    assert!(!image.contains("\nRUN") && image.contains("\nENTRYPOINT [\"/pogo\"]\n"));
+}
+
+#[test]
 fn a_reload_is_asked_for_by_the_signal_that_is_one() {
     assert!(SERVICE.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"));
     // Kubernetes does not change what is mounted by `subPath`.
