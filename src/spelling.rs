@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -67,13 +67,25 @@ pub struct Spelling {
     unsent: AtomicBool,
     /// What is written next begins with a head.
     awaited: AtomicBool,
-    names: Mutex<Names>,
     /// What is written next is kept.
     keeps: AtomicBool,
-    kept: Mutex<Vec<u8>>,
     /// In place of what hyper writes next goes out what another connection kept.
     repeats: AtomicBool,
-    repeated: Mutex<Bytes>,
+    text: Mutex<Text>,
+}
+
+#[derive(Debug, Default)]
+struct Text {
+    names: Names,
+    /// Apart, because no client's connection has any, and each has a `Spelling`.
+    whole: Option<Box<Whole>>,
+}
+
+/// Messages that were or are written as they are.
+#[derive(Debug, Default)]
+struct Whole {
+    kept: Vec<u8>,
+    repeated: Bytes,
 }
 
 impl Spelling {
@@ -90,14 +102,19 @@ impl Spelling {
     pub fn of_next(&self, names: Option<Names>) {
         self.awaited.store(!self.is_unsent(), Ordering::Relaxed);
         self.keeps.store(false, Ordering::Relaxed);
-        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names.unwrap_or_default();
+        self.text().names = names.unwrap_or_default();
+    }
+
+    fn text(&self) -> MutexGuard<'_, Text> {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next message, which has no body, may have to be sent once more: it is kept as it is
     /// written, which costs less than to have kept what it was made of.
     pub fn keep_next(&self) {
         self.keeps.store(true, Ordering::Relaxed);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = self.text();
+        let kept = &mut text.whole.get_or_insert_default().kept;
         match kept.capacity() > TOGETHER {
             true => *kept = Vec::new(),
             false => kept.clear(),
@@ -106,8 +123,7 @@ impl Spelling {
 
     /// The message that was to be kept, if it has been written.
     pub fn kept(&self) -> Option<Bytes> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = std::mem::take(&mut *kept);
+        let kept = std::mem::take(&mut self.text().whole.as_mut()?.kept);
         (self.keeps.load(Ordering::Relaxed) && !kept.is_empty()).then(|| kept.into())
     }
 
@@ -115,7 +131,7 @@ impl Spelling {
     pub fn repeat_instead_of_next(&self, message: Bytes) {
         self.of_next(None);
         self.repeats.store(true, Ordering::Relaxed);
-        *self.repeated.lock().unwrap_or_else(PoisonError::into_inner) = message;
+        self.text().whole.get_or_insert_default().repeated = message;
     }
 }
 
@@ -193,12 +209,13 @@ impl Speller {
             bytes[..count].copy_from_slice(&self.untaken[..count]);
             return Some(count);
         }
-        let names = self.spelling.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let head = respell(bytes, &names);
-        if self.spelling.keeps.load(Ordering::Relaxed) {
-            let mut kept = self.spelling.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.clear();
-            kept.extend_from_slice(bytes);
+        let mut text = self.spelling.text();
+        let head = respell(bytes, &text.names);
+        if self.spelling.keeps.load(Ordering::Relaxed)
+            && let Some(whole) = &mut text.whole
+        {
+            whole.kept.clear();
+            whole.kept.extend_from_slice(bytes);
         }
         head
     }
@@ -208,11 +225,12 @@ impl Speller {
         io: &mut T,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let mut rest = self.spelling.repeated.lock().unwrap_or_else(PoisonError::into_inner);
-        while !rest.is_empty() {
-            match ready!(Pin::new(&mut *io).poll_write(cx, &rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                count => rest.advance(count),
+        if let Some(whole) = &mut self.spelling.text().whole {
+            while !whole.repeated.is_empty() {
+                match ready!(Pin::new(&mut *io).poll_write(cx, &whole.repeated))? {
+                    0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                    count => whole.repeated.advance(count),
+                }
             }
         }
         self.spelling.repeats.store(false, Ordering::Relaxed);
@@ -224,7 +242,7 @@ impl Speller {
     /// head, whatever it looks like.
     fn wrote(&mut self, head: &[u8], count: usize) {
         self.spelling.awaited.store(false, Ordering::Relaxed);
-        *self.spelling.names.lock().unwrap_or_else(PoisonError::into_inner) = Names::default();
+        self.spelling.text().names = Names::default();
         match head.get(count..) {
             Some(left) if !left.is_empty() => self.untaken = left.to_vec(),
             _ if !self.untaken.is_empty() => self.untaken = Vec::new(),
@@ -456,7 +474,7 @@ mod tests {
             write_all(&mut speller, &mut io, &[first.as_bytes()]);
             write_all(&mut speller, &mut io, &[next.as_bytes()]);
             assert!(io.taken.ends_with(taken.as_bytes()), "{first:?}");
-            assert!(speller.spelling.names.lock().unwrap().is_empty(), "they are kept for nothing");
+            assert!(speller.spelling.text().names.is_empty(), "they are kept for nothing");
         }
     }
 
