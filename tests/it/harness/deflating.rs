@@ -32,15 +32,15 @@ const RSV1: u8 = 0x40;
 impl Deflating {
     /// With these lines of offers.
     pub fn open(pogo: &Pogo, format: Format, offers: &[&str]) -> Self {
-        Self::open_with(pogo, format, offers, "")
+        Self::open_at(pogo, "/", format, offers, "")
     }
 
-    /// And with these other lines of the head.
-    pub fn open_with(pogo: &Pogo, format: Format, offers: &[&str], fields: &str) -> Self {
+    /// At this path, and with these other lines of the head.
+    pub fn open_at(pogo: &Pogo, path: &str, format: Format, offers: &[&str], fields: &str) -> Self {
         let offers: String =
             offers.iter().map(|offer| format!("Sec-WebSocket-Extensions: {offer}\r\n")).collect();
         let mut wire = pogo.ask(&format!(
-            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
              Sec-WebSocket-Protocol: {}\r\n{offers}{fields}\r\n",
             format.subprotocol(),

@@ -75,10 +75,6 @@ impl Follower {
         self.ask(pogo);
     }
 
-    pub(super) fn follows(&self, path: &str) -> bool {
-        self.path == path
-    }
-
     /// If it was sent away.
     pub(super) fn come_back(&mut self, pogo: &Pogo) {
         if self.wire.is_none() && !self.path.is_empty() {

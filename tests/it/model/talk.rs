@@ -1,16 +1,18 @@
-//! A client's socket, in one of the formats, compressed or not.
+//! A client's socket, in one of the formats, compressed or not, opened at the path of a namespace.
 
 use pogo::protocol::Format;
 use serde_json::Value;
 
 use crate::harness::{Deflating, Pogo, Socket};
 
-/// What a client speaks, and whether it wants to be told what changed and not what is.
+/// What a client speaks, whether it wants to be told what changed and not what is, and in which of the
+/// namespaces it is opened.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Manner {
     pub(super) format: Format,
     pub(super) delta: bool,
     pub(super) deflate: bool,
+    pub(super) home: usize,
 }
 
 pub(super) enum Talk {
@@ -19,13 +21,17 @@ pub(super) enum Talk {
 }
 
 impl Talk {
-    pub(super) fn open(pogo: &Pogo, manner: Manner, token: &str) -> Self {
+    pub(super) fn open(pogo: &Pogo, path: &str, manner: Manner, token: &str) -> Self {
+        let credential = format!("Bearer {token}");
         if !manner.deflate {
-            return Self::Plain(Box::new(Socket::open_in(pogo, manner.format, token)));
+            let subprotocol = ("sec-websocket-protocol", manner.format.subprotocol());
+            let fields = [subprotocol, ("authorization", &credential)];
+            let socket = Socket::try_open(pogo.address(), path, &fields);
+            return Self::Plain(Box::new(socket.expect("the handshake succeeds")));
         }
-        let credential = format!("Authorization: Bearer {token}\r\n");
-        let socket =
-            Deflating::open_with(pogo, manner.format, &["permessage-deflate"], &credential);
+        let credential = format!("Authorization: {credential}\r\n");
+        let offers = ["permessage-deflate"];
+        let socket = Deflating::open_at(pogo, path, manner.format, &offers, &credential);
         assert!(socket.answer.is_some(), "compression was not agreed on");
         Self::Compressed(socket)
     }
