@@ -1,6 +1,7 @@
-//! What is noted of each request: counters, and the access log with who ended it and when.
+//! What is noted of each request: counters, the access log with who ended it and when, and its span.
 //!
-//! With neither an admin listener nor `log.access` nothing is noted, and no clock is read.
+//! With neither an admin listener nor `log.access` nor `traces` nothing is noted, and no clock is
+//! read.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use crate::namespace::Name;
 use crate::rejection::Rejection;
 use crate::route::Routes;
 use crate::trace::Trace;
+use crate::traces::{Place, Span, Spans};
 use crate::upstream::ResponseBody;
 
 /// What the access log's lines are logged as, so that a filter can tell them from the others.
@@ -33,7 +35,7 @@ pub struct Counted {
 }
 
 impl Counted {
-    fn of(&self, path: &str) -> &metrics::Route {
+    fn of(&self, path: &str) -> &Arc<metrics::Route> {
         &self.places[self.routes.number(path).min(self.places.len() - 1)]
     }
 }
@@ -47,7 +49,7 @@ pub struct Sorts {
 }
 
 impl Sorts {
-    fn of(&self, path: &str) -> &metrics::Route {
+    fn of(&self, path: &str) -> &Arc<metrics::Route> {
         let mut branches = self.branches.iter();
         let below = branches.find_map(|(name, counted)| Some(counted.of(name.below(path)?)));
         below.unwrap_or_else(|| self.whole.of(path))
@@ -62,26 +64,37 @@ pub struct Access {
     sorts: Sorts,
     counts: bool,
     logs: bool,
+    spans: Option<Spans>,
+    /// There is a log, or a collector of spans.
+    lines: bool,
     /// What ends from now on is ended by this server.
     cut: Rc<Cell<bool>>,
 }
 
 impl Access {
-    /// `counts` says that somebody reads the counters of requests.
-    pub fn new(metrics: Arc<metrics::Node>, worker: usize, sorts: Sorts, counts: bool) -> Rc<Self> {
+    /// `counts` says that somebody reads the counters of requests; `spans`, where spans go.
+    pub fn new(
+        metrics: Arc<metrics::Node>,
+        worker: usize,
+        sorts: Sorts,
+        counts: bool,
+        spans: Option<Spans>,
+    ) -> Rc<Self> {
         let logs = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO);
-        Rc::new(Self { metrics, worker, sorts, counts, logs, cut: Rc::default() })
+        let lines = logs || spans.is_some();
+        Rc::new(Self { metrics, worker, sorts, counts, logs, spans, lines, cut: Rc::default() })
     }
 
     /// Notes for other routes, with the log as it is now. What was begun is noted as it was begun.
     pub fn succeed(&self, sorts: Sorts) -> Rc<Self> {
         let logs = tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO);
         let (metrics, cut) = (Arc::clone(&self.metrics), Rc::clone(&self.cut));
-        let (worker, counts) = (self.worker, self.counts);
-        Rc::new(Self { metrics, worker, sorts, counts, logs, cut })
+        let (worker, counts, spans) = (self.worker, self.counts, self.spans.clone());
+        let lines = logs || spans.is_some();
+        Rc::new(Self { metrics, worker, sorts, counts, logs, spans, lines, cut })
     }
 
-    fn route(&self, target: &Uri) -> &metrics::Route {
+    fn route(&self, target: &Uri) -> &Arc<metrics::Route> {
         self.sorts.of(target.path())
     }
 
@@ -100,25 +113,32 @@ impl Access {
 
     /// A request begins.
     pub fn begin(&self) -> Option<Instant> {
-        (self.counts || self.logs).then(Instant::now)
+        (self.counts || self.lines).then(Instant::now)
     }
 
-    /// Its line in the log, if there is a log; `client` is asked for only then.
+    /// Its line, if there is a log or a span of it; `client` is asked for only then. With a span,
+    /// the API will find that in `headers` as what the request comes from.
     pub fn line(
         self: &Rc<Self>,
         began: Option<Instant>,
         method: &Method,
         target: &Uri,
-        headers: &HeaderMap,
-        client: impl FnOnce() -> IpAddr,
+        headers: &mut HeaderMap,
+        client: impl FnOnce(&HeaderMap) -> IpAddr,
     ) -> Option<Box<Line>> {
-        let began = began.filter(|_| self.logs)?;
+        let began = began.filter(|_| self.lines)?;
+        let place = self.spans.as_ref().and_then(|_| Place::enter(headers, began));
+        if !self.logs && place.is_none() {
+            return None;
+        }
         Some(Box::new(Line {
             access: Rc::clone(self),
             method: method.clone(),
             target: target.clone(),
-            client: client(),
-            trace: Trace::of(headers),
+            client: client(headers),
+            trace: if self.logs { Trace::of(headers) } else { None },
+            place,
+            goes_on: false,
             began,
             asked: None,
             upstream: None,
@@ -173,7 +193,8 @@ impl From<&Rejection> for End {
     }
 }
 
-/// What the log will say of a request. It is written when the request is over, however that comes.
+/// What the log and the collector will be told of a request. They are when the request is over,
+/// however that comes.
 #[derive(Debug)]
 pub struct Line {
     access: Rc<Access>,
@@ -181,6 +202,10 @@ pub struct Line {
     target: Uri,
     client: IpAddr,
     trace: Option<Trace>,
+    /// Of its span, if it has one.
+    place: Option<Place>,
+    /// Its answer goes on until somebody ends it.
+    goes_on: bool,
     began: Instant,
     /// When the upstream was asked.
     asked: Option<Instant>,
@@ -205,16 +230,8 @@ impl Line {
         self.status = status;
         self.upstream = self.asked.map(|asked| asked.elapsed());
     }
-}
 
-impl Drop for Line {
-    fn drop(&mut self) {
-        let at = if self.status == 0 { "answer" } else { "body" };
-        let end = self.end.unwrap_or(match self.access.cut.get() {
-            true => End { by: "pogo", at, reason: "drain_deadline" },
-            false => End { by: "client", at, reason: "client_gone" },
-        });
-        let route = self.access.route(&self.target);
+    fn log(&self, route: &metrics::Route, end: End) {
         tracing::info!(
             target: ACCESS_LOG,
             method = %self.method,
@@ -234,6 +251,44 @@ impl Drop for Line {
             "request"
         );
     }
+
+    fn span(&self, place: Place, route: &Arc<metrics::Route>, end: End) -> Span {
+        let is_cut_off = match end.reason {
+            // Who has heard enough of a stream leaves it.
+            "client_gone" => !self.goes_on,
+            "upstream_reset" | "slow_client" | "drain_deadline" => true,
+            _ => false,
+        };
+        Span {
+            place,
+            method: Span::method(&self.method),
+            route: Arc::clone(route),
+            status: self.status,
+            took: self.began.elapsed(),
+            ended_by: end.by,
+            ended_at: end.at,
+            reason: end.reason,
+            is_cut_off,
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let at = if self.status == 0 { "answer" } else { "body" };
+        let end = self.end.unwrap_or(match self.access.cut.get() {
+            true => End { by: "pogo", at, reason: "drain_deadline" },
+            false => End { by: "client", at, reason: "client_gone" },
+        });
+        let route = self.access.route(&self.target);
+        if self.access.logs {
+            self.log(route, end);
+        }
+        let place = self.place.take();
+        if let (Some(spans), Some(place)) = (&self.access.spans, place) {
+            spans.give(self.span(place, route, end));
+        }
+    }
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -250,12 +305,16 @@ pub struct Body {
 impl Body {
     pub fn new(inner: ResponseBody, line: Option<Box<Line>>) -> Self {
         let mut this = Self { inner, line };
-        // What is here whole is given away as it is.
-        if let (ResponseBody::Full(bytes), Some(line)) = (&this.inner, &mut this.line) {
-            if line.method != Method::HEAD {
-                line.bytes = bytes.len() as u64;
+        match (&this.inner, &mut this.line) {
+            // What is here whole is given away as it is.
+            (ResponseBody::Full(bytes), Some(line)) => {
+                if line.method != Method::HEAD {
+                    line.bytes = bytes.len() as u64;
+                }
+                this.over(OK);
             }
-            this.over(OK);
+            (ResponseBody::Made(_), Some(line)) => line.goes_on = true,
+            _ => (),
         }
         this.notice_end();
         this

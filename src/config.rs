@@ -18,6 +18,7 @@ mod options;
 mod sections;
 mod subscriptions;
 mod tls;
+mod traces;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -328,6 +329,8 @@ mod tests {
         ("gate.ban.for", "\"9m\"", true),
         ("gate.ban.exempt", "[\"192.0.2.1\"]", true),
         ("admin.listen", "\"127.0.0.1:9999\"", false),
+        ("traces.endpoint", "\"http://b/v1/traces\"", false),
+        ("traces.service_name", "\"other\"", false),
         ("admin.hosts", "[\"pogo.internal\"]", true),
         ("log.format", "\"json\"", true),
         ("log.level", "\"warn\"", true),
@@ -396,6 +399,7 @@ mod tests {
     ];
     const BASE: &str = "upstream = \"http://a\"\n[auth]\nverify = \"/me\"\n\
         expires_pointer = \"/expires\"\n[gate]\ntrusted_proxies = [\"192.0.2.1\"]\n[admin]\n\
+        [traces]\nendpoint = \"http://a/v1/traces\"\n\
         [[route]]\npath = \"/{id}\"\n[[channel]]\npattern = \"a\"\nsubscribe = \"ask\"\n\
         publish = \"ask\"\nask = \"/may\"\n[[namespace]]\nname = \"/a\"\nupstream = \"http://c\"\n\
         [[namespace.route]]\npath = \"/{id}\"\n[[namespace.channel]]\n\

@@ -132,14 +132,14 @@ impl Gateway {
     /// about for every request, so it holds a pointer to the request and not the request.
     pub fn serve(
         self: Rc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: Rc<Peer>,
     ) -> impl Future<Output = Result<Response<Answer>, Infallible>> {
         let began = self.access.begin();
         let (method, target) = (request.method().clone(), request.uri().clone());
-        let headers = request.headers();
-        let mut line =
-            self.access.line(began, &method, &target, headers, || self.client_of(&peer, headers));
+        let (headers, client) =
+            (request.headers_mut(), |headers: &HeaderMap| self.client_of(&peer, headers));
+        let mut line = self.access.line(began, &method, &target, headers, client);
         let mut notes = None;
         let step = self.judge(request, &peer, &mut notes);
         async move {

@@ -56,6 +56,7 @@ pub mod subscription;
 pub mod title_case;
 pub mod tls;
 pub mod trace;
+pub mod traces;
 pub mod transport;
 pub mod units;
 pub mod upstream;

@@ -6,6 +6,7 @@
 mod counter;
 mod reloads;
 mod routes;
+mod spans;
 mod text;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,7 @@ pub use self::counter::Counter;
 pub use self::reloads::Reloads;
 pub use self::routes::Route;
 use self::routes::{BOUNDS, CLASSES, METHODS};
+pub use self::spans::Spans;
 pub use self::text::Exposition;
 use crate::rejection::Rejection;
 
@@ -210,6 +212,7 @@ pub struct Node {
     /// when they change and when somebody asks.
     routes: Mutex<Routes>,
     pub reloads: Reloads,
+    pub spans: Spans,
     /// One for each worker, and one for what is done outside of all of them.
     workers: Box<[Worker]>,
 }
@@ -226,6 +229,7 @@ impl Node {
         let node = Self {
             routes: Mutex::new(Arc::new([])),
             reloads: Reloads::new(),
+            spans: Spans::default(),
             workers: (0..=workers).map(|_| Worker::new()).collect(),
         };
         node.show(node.routes_of(None, patterns));
@@ -300,6 +304,7 @@ impl Node {
         self.expose_sockets(out);
         self.expose_views(out);
         self.reloads.expose(out);
+        self.spans.expose(out);
     }
 
     fn expose_requests(&self, out: &mut Exposition) {

@@ -28,9 +28,10 @@ use crate::gate::{self, Gate};
 use crate::hub::mail::Mailbox;
 use crate::route::Rule;
 use crate::session::{namespaces, orders};
+use crate::traces::{Exporter, Spans};
 use crate::worker::settings::Progress;
 use crate::worker::{self, Shared};
-use crate::{admin, channel, gateway, hub, metrics, session, subscription, tls, upstream};
+use crate::{admin, channel, gateway, hub, metrics, session, subscription, tls, traces, upstream};
 
 /// Connections that the kernel keeps for a worker that is busy.
 const BACKLOG: i32 = 1024;
@@ -64,6 +65,8 @@ pub struct Options {
     pub namespaces: Vec<namespaces::Options>,
     /// For operators; none listens for none.
     pub admin: Option<admin::Options>,
+    /// Who is told of each request; none tells nobody.
+    pub traces: Option<traces::Options>,
 }
 
 impl Default for Options {
@@ -87,6 +90,7 @@ impl Default for Options {
             channels: vec![channel::Rule::open()],
             namespaces: Vec::new(),
             admin: None,
+            traces: None,
         }
     }
 }
@@ -100,6 +104,8 @@ pub struct Server {
     workers: Vec<JoinHandle<io::Result<()>>>,
     /// Outlives the workers, so that probes are answered while they drain.
     admin: Option<Admin>,
+    /// Outlives the workers, so that their last spans are sent.
+    exporter: Option<Exporter>,
 }
 
 impl Server {
@@ -125,7 +131,12 @@ impl Server {
             .map(|_| mpsc::channel(orders::MAX_ORDERS))
             .unzip::<_, _, Vec<_>, Vec<_>>();
         let admin_options = options.admin.clone();
-        let shared = Arc::new(share(&options, workers.get()));
+        let patterns = options.routes.iter().map(|rule| rule.path.clone());
+        let metrics = Arc::new(metrics::Node::new(workers.get(), patterns));
+        let exporter = options.traces.as_ref();
+        let exporter = exporter.map(|it| Exporter::start(it, &metrics)).transpose()?;
+        let spans = exporter.as_ref().map(Exporter::spans);
+        let shared = Arc::new(share(&options, workers.get(), metrics, spans));
         let reloader = Reloader::start(options, Arc::clone(&shared))?;
         let admin = match admin_options {
             Some(options) => {
@@ -133,7 +144,7 @@ impl Server {
             }
             None => None,
         };
-        let mut server = Self { address, shared, reloader, workers: Vec::new(), admin };
+        let mut server = Self { address, shared, reloader, workers: Vec::new(), admin, exporter };
         let parts = listeners.into_iter().zip(ordered);
         for (number, (listener, orders)) in parts.enumerate() {
             let (shared, settings) = (Arc::clone(&server.shared), server.reloader.settings());
@@ -193,6 +204,8 @@ impl Server {
             result = result.and(ended);
         }
         self.shared.stop.cancel();
+        // Waits until it has sent, or given up, what it has.
+        drop(self.exporter.take());
         result.and(self.reloader.end())
     }
 }
@@ -207,15 +220,19 @@ impl Drop for Server {
 }
 
 /// What all workers have in common as long as they run.
-fn share(options: &Options, workers: usize) -> Shared {
-    let patterns = options.routes.iter().map(|rule| rule.path.clone());
-    let metrics = Arc::new(metrics::Node::new(workers, patterns));
+fn share(
+    options: &Options,
+    workers: usize,
+    metrics: Arc<metrics::Node>,
+    spans: Option<Spans>,
+) -> Shared {
     Shared {
         workers,
         hubs: hub::Node::new(Arc::clone(&metrics), options.history_bytes),
         mail: (0..workers).map(|_| Mailbox::default()).collect(),
         connections: Connections::new(options.connections, options.connections_per_address),
         metrics,
+        spans,
         progress: Progress::new(workers),
         drain: CancellationToken::new(),
         stop: CancellationToken::new(),

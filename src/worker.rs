@@ -36,6 +36,7 @@ use crate::metrics::{self, Unserved};
 use crate::session::Sessions;
 use crate::session::orders::{Beside, Order};
 use crate::subscription::Subscriptions;
+use crate::traces::Spans;
 use crate::upstream::Upstream;
 
 /// A timer that is due this soon at all times: without it every request that sets a nearer one
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) mail: Arc<[Mailbox]>,
     pub(crate) connections: Connections,
     pub(crate) metrics: Arc<metrics::Node>,
+    /// Where spans of requests go, if they go anywhere.
+    pub(crate) spans: Option<Spans>,
     pub(crate) progress: Progress,
     /// No new connections and requests; those that are there may finish.
     pub(crate) drain: CancellationToken,
@@ -221,7 +224,8 @@ impl Worker {
         let branches = settings.branches(&[], &trunk);
         sessions.adopt(settings.with_namespaces(services, &sessions, &branches));
         let (sorts, counts) = (settings.sorts(), settings.options.admin.is_some());
-        let access = Access::new(Arc::clone(&shared.metrics), number, sorts, counts);
+        let (metrics, spans) = (Arc::clone(&shared.metrics), shared.spans.clone());
+        let access = Access::new(metrics, number, sorts, counts, spans);
         let parts = gateway::Parts {
             gate: Arc::clone(&settings.gate),
             exchange,

@@ -120,6 +120,31 @@ fn an_unknown_key_is_told_with_the_nearest_known_one() {
 }
 
 #[test]
+fn a_collector_of_spans_has_a_url_and_knows_this_server_by_a_name() {
+    for (line, message) in [
+        (
+            "endpoint = \"collector:4318\"",
+            "traces.endpoint: found \"collector:4318\", expected a URL such as \
+             \"http://127.0.0.1:4318/v1/traces\"",
+        ),
+        (
+            "endpoint = \"http://me:hunter2@collector/v1/traces\"",
+            "traces.endpoint: a user name or password does not belong in this URL",
+        ),
+        (
+            "service_name = \"\"",
+            "traces.service_name: found \"\", expected a name such as \"pogo\"",
+        ),
+        (
+            "headers = 1",
+            "unknown key \"headers\" in [traces]; the keys here are endpoint, service_name",
+        ),
+    ] {
+        refuses_after_upstream(&format!("[traces]\n{line}"), &format!("pogo.toml:3: {message}"));
+    }
+}
+
+#[test]
 fn an_option_of_a_later_release_is_an_unknown_key() {
     for (lines, start) in [
         ("[cache]\n", "pogo.toml:2: unknown key \"cache\""),

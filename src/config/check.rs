@@ -27,6 +27,7 @@ pub(super) fn check(config: &Config, document: &Document) -> Result<(), Fault> {
     check.views(config)?;
     check.gate(&config.gate)?;
     check.admin(config)?;
+    check.traces(config)?;
     tls::check(config, document)?;
     check.routes("route", &config.routes, config)?;
     check.channel_rules("channel", &config.channels, &config.auth)?;
@@ -243,6 +244,16 @@ impl Check<'_> {
         }
         if admin.listen == config.listen && admin.listen.0.port() != 0 {
             return self.refuse("admin.listen", "it equals listen");
+        }
+        Ok(())
+    }
+
+    fn traces(&self, config: &Config) -> Result<(), Fault> {
+        if config.traces.service_name.is_empty() {
+            let (found, expected) = ("\"\"".into(), "a name such as \"pogo\"".into());
+            return Err(self
+                .document
+                .fault("traces.service_name", Kind::Value { found, expected }));
         }
         Ok(())
     }

@@ -40,6 +40,7 @@ impl Loaded {
             routes: config.routes.into_iter().map(rule).collect(),
             channels: config.channels.into_iter().map(channel).collect(),
             admin,
+            traces: config.traces.options(),
         };
         Ok((server, config.log))
     }

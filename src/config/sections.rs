@@ -8,6 +8,7 @@ use super::gate::Gate;
 use super::namespace::Namespace;
 use super::subscriptions::Subscriptions;
 use super::tls::{Tls, UpstreamTls};
+use super::traces::Traces;
 use super::words::{
     Header, Host, KeySetUrl, Listen, Logout, Origin, Path, Target, Token, UpstreamUrl,
 };
@@ -34,6 +35,7 @@ pub struct Config {
     /// The listener for operators, which there is if this section is there.
     pub admin: Option<Admin>,
     pub log: Log,
+    pub traces: Traces,
     #[serde(rename = "route", skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
     #[serde(rename = "channel")]
@@ -60,6 +62,7 @@ impl Default for Config {
             upstream_tls: UpstreamTls::default(),
             admin: None,
             log: Log::default(),
+            traces: Traces::default(),
             routes: Vec::new(),
             channels: vec![Channel::open()],
             namespaces: Vec::new(),

@@ -98,16 +98,21 @@ impl FromStr for KeySetUrl {
     type Err = Malformed;
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
-        let url: http::Uri = text.parse().map_err(|_| Malformed::Shape)?;
-        let host = url.authority().map(Authority::as_str).unwrap_or_default();
-        if host.contains('@') {
-            return Err(Malformed::refused("a user name or password does not belong in this URL"));
-        }
-        authority(host)?;
-        match url.scheme_str() {
-            Some("http" | "https") => Ok(Self(text.to_owned())),
-            _ => Err(Malformed::Shape),
-        }
+        service(text).map(Self)
+    }
+}
+
+/// The URL of a service that Pogo itself asks.
+pub(super) fn service(text: &str) -> Result<String, Malformed> {
+    let url: http::Uri = text.parse().map_err(|_| Malformed::Shape)?;
+    let host = url.authority().map(Authority::as_str).unwrap_or_default();
+    if host.contains('@') {
+        return Err(Malformed::refused("a user name or password does not belong in this URL"));
+    }
+    authority(host)?;
+    match url.scheme_str() {
+        Some("http" | "https") => Ok(text.to_owned()),
+        _ => Err(Malformed::Shape),
     }
 }
 

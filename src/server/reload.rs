@@ -186,6 +186,14 @@ pub(crate) fn keep_what_cannot_change(
             kept.push("admin");
         }
     }
+    let endpoint = |options: &Options| options.traces.as_ref().map(|it| it.endpoint.clone());
+    let name = |options: &Options| options.traces.as_ref().map(|it| it.service_name.clone());
+    if endpoint(options) != endpoint(present) {
+        kept.push("traces.endpoint");
+    } else if name(options) != name(present) {
+        kept.push("traces.service_name");
+    }
+    options.traces.clone_from(&present.traces);
     kept
 }
 

@@ -91,6 +91,7 @@ mod streaming;
 mod target;
 mod tidy;
 mod tls;
+mod traces;
 mod unanswered;
 mod upgrade;
 mod websocket_cases;

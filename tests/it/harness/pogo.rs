@@ -136,7 +136,9 @@ fn watch_for_panics() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();
-        if thread.name().is_some_and(|name| name.starts_with("worker-") || name == "admin") {
+        let is_its =
+            |name: &str| name.starts_with("worker-") || ["admin", "traces"].contains(&name);
+        if thread.name().is_some_and(is_its) {
             PANICKED.store(true, Ordering::SeqCst);
         }
         report(panic);
