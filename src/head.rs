@@ -277,6 +277,36 @@ mod tests {
         }
     }
 
+    /// A socket that has nothing, and counts how often it is asked.
+    struct Empty(usize);
+
+    impl AsyncRead for Empty {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.0 += 1;
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn a_socket_that_has_nothing_is_asked_once_in_a_turn() {
+        let (heads, mut scan, mut socket) = (Heads::default(), Scan::default(), Empty(0));
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        let mut ask = || {
+            let mut bytes = [0; 16];
+            let mut bytes = hyper::rt::ReadBuf::new(&mut bytes);
+            assert!(scan.poll_read(&mut socket, cx, bytes.unfilled(), &heads).is_pending());
+            socket.0
+        };
+        assert_eq!(heads.turn(|| [ask(), ask(), ask()]), [1, 1, 1]);
+        assert_eq!(heads.turn(|| [ask(), ask()]), [2, 2]);
+        // Whoever does not say that it is a turn asks every time.
+        assert_eq!([ask(), ask()], [3, 4]);
+    }
+
     #[test]
     fn an_endless_line_is_not_kept() {
         let (heads, mut scan) = (Heads::default(), Scan::default());

@@ -461,6 +461,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_kept_goes_out_once_more_in_place_of_what_stands_for_it() {
+        let head: &[u8] = b"GET /a HTTP/1.1\r\nx-a: 1\r\nx-b: 2\r\n\r\n";
+        for width in 1..50 {
+            let (mut first, mut second) = (Speller::default(), Speller::default());
+            let mut io = Narrow { taken: Vec::new(), width, full: false };
+            first.spelling().of_next(Some(names(&["x-a"])));
+            first.spelling().keep_next();
+            write_all(&mut first, &mut io, &[head]);
+            let sent = std::mem::take(&mut io.taken);
+            let kept = first.spelling().kept().unwrap();
+            assert_eq!(kept, sent);
+            assert_eq!(first.spelling().kept(), None);
+            second.spelling().repeat_instead_of_next(kept);
+            write_all(&mut second, &mut io, &[b"GET / HTTP/1.1\r\n\r\n"]);
+            assert_eq!(io.taken, sent);
+            // What follows is what it is.
+            write_all(&mut second, &mut io, &[b"abc"]);
+            assert!(io.taken.ends_with(b"abc") && io.taken.len() == sent.len() + 3);
+        }
+    }
+
+    #[test]
     fn what_does_not_begin_with_a_head_ends_the_wait_for_one() {
         let mut speller = Speller::default();
         let mut io = Narrow { taken: Vec::new(), width: 1000, full: false };

@@ -67,6 +67,8 @@ impl Exporter {
         let thread = std::thread::Builder::new().name("traces".into()).spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(sender.run(queue, bounds, &stopped));
+            // A name that is still being looked up is not waited for.
+            runtime.shutdown_background();
             Ok(())
         })?;
         Ok(Self { spans, stop, thread: Some(thread) })
