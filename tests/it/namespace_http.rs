@@ -1,22 +1,12 @@
 //! What a namespace with an API of its own is over plain HTTP.
 
-use pogo::namespace::Name;
 use pogo::route::Rule;
 use pogo::server::Options;
-use pogo::session::namespaces;
 use serde_json::json;
 
-use crate::harness::{Api, Events, Operator, Pogo, Reply, Socket, start, start_of_two};
-
-fn namespace(name: &str) -> namespaces::Options {
-    namespaces::Options::new(Name::new(name).unwrap())
-}
-
-fn apart(name: &str, api: &Api) -> namespaces::Options {
-    let origin = api.address().to_string().parse().unwrap();
-    let upstream = Some(pogo::upstream::Options { origin, ..Default::default() });
-    namespaces::Options { upstream, ..namespace(name) }
-}
+use crate::harness::{
+    Api, Events, Operator, Pogo, Reply, Socket, apart, namespace, start, start_of_two,
+};
 
 fn with(api: &Api) -> impl FnOnce(&mut Options) + use<> {
     let own = apart("/a", api);
@@ -121,7 +111,7 @@ fn what_is_followed_ends_with_its_namespace_and_stays_when_others_change() {
     assert_eq!(events.event().json(), json!(3));
     pogo.reload(|options| options.namespaces[0] = apart("/a", &two));
     events.assert_ended();
-    assert!(events.retry().is_some());
+    events.assert_told_to_return();
     let mut events = Events::open(&pogo, "/a/posts/1");
     assert_eq!(events.event().json(), json!(2));
     // A route that cannot be bound any more.

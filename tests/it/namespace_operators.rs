@@ -1,23 +1,12 @@
 //! What operators say of namespaces, and are told of them.
 
 use pogo::channel::{History, Rule as Channel};
-use pogo::namespace::Name;
 use pogo::route::Rule;
 use pogo::server::Options;
 use pogo::session::namespaces;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Operator, Pogo, Socket, start, start_of_two};
-
-fn namespace(name: &str) -> namespaces::Options {
-    namespaces::Options::new(Name::new(name).unwrap())
-}
-
-fn apart(name: &str, api: &Api) -> namespaces::Options {
-    let origin = api.address().to_string().parse().unwrap();
-    let upstream = Some(pogo::upstream::Options { origin, ..Default::default() });
-    namespaces::Options { upstream, ..namespace(name) }
-}
+use crate::harness::{Api, Operator, Pogo, Socket, apart, namespace, start, start_of_two};
 
 fn with(api: &Api) -> impl FnOnce(&mut Options) + use<> {
     let own = apart("/a", api);

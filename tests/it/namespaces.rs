@@ -1,18 +1,15 @@
 //! Namespaces: joined and left, apart from each other, and all of one socket's.
 
 use pogo::channel::{self, Who};
-use pogo::namespace::Name;
 use pogo::protocol::Format;
 use pogo::route::Rule;
 use pogo::server::Options;
 use pogo::session::namespaces;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, Nowhere, Pogo, Reply, Socket, in_every_format, start, start_of_two};
-
-fn namespace(name: &str) -> namespaces::Options {
-    namespaces::Options::new(Name::new(name).unwrap())
-}
+use crate::harness::{
+    Api, Nowhere, Pogo, Reply, Socket, apart, in_every_format, namespace, start, start_of_two,
+};
 
 fn with(names: &[&str]) -> impl FnOnce(&mut Options) + use<> {
     let namespaces: Vec<_> = names.iter().map(|name| namespace(name)).collect();
@@ -390,13 +387,6 @@ fn stale_and_lost_are_told_with_their_namespace() {
     assert_eq!(pogo.write("PUT", "/posts/1", &json!(2)), 200);
     let stale = json!({"event": "stale", "uri": "/posts/1", "namespace": "/a"});
     assert_eq!(socket.event(), stale);
-}
-
-/// A namespace with an API of its own.
-fn apart(name: &str, api: &Api) -> namespaces::Options {
-    let origin = api.address().to_string().parse().unwrap();
-    let upstream = Some(pogo::upstream::Options { origin, ..Default::default() });
-    namespaces::Options { upstream, ..namespace(name) }
 }
 
 #[test]

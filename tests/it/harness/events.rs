@@ -119,6 +119,14 @@ impl Events {
         assert_eq!(self.wire.trailers(), []);
     }
 
+    /// After the end: the last that was said is when to come back, which the first thing that is
+    /// said on any stream is too.
+    pub fn assert_told_to_return(&self) {
+        assert!(self.text.ends_with(": come back\n\n"), "{}", self.text);
+        let retry = self.parser.retry;
+        assert!(retry.is_some_and(|retry| (1000..=10_000).contains(&retry)), "{retry:?}");
+    }
+
     /// How long a client waits before it comes back, in milliseconds.
     pub fn retry(&self) -> Option<u64> {
         self.parser.retry

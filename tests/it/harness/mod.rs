@@ -17,6 +17,7 @@ mod recorder;
 pub mod reference;
 mod secure;
 mod socket;
+mod spaces;
 pub mod streams;
 mod upstream;
 mod wire;
@@ -35,6 +36,7 @@ pub use process::{Launch, Process};
 pub use recorder::Recorder;
 pub use secure::{Authority, Private, reach};
 pub use socket::{Socket, frame};
+pub use spaces::{apart, namespace};
 pub use upstream::{Nowhere, Upstream};
 pub use wire::{Message, Wire};
 
