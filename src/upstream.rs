@@ -2,6 +2,7 @@
 
 mod count;
 mod failure;
+mod message;
 mod pool;
 mod response;
 mod secure;
@@ -29,7 +30,8 @@ use crate::headers;
 use crate::transport::Transport;
 use failure::failure;
 pub use failure::{Failure, Kind};
-use pool::{Broken, Lease, Live, Message, Permit, Pool};
+use message::Message;
+use pool::{Broken, Lease, Live, Permit, Pool};
 use response::{Connection, stream};
 pub use response::{ResponseBody, Source};
 pub use secure::{Insecure, Secure, Tls};

@@ -18,6 +18,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use tokio::sync::{AcquireError, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use super::message::{Message, stand_in};
 use super::response::ResponseBody;
 use super::wire::Wire;
 use crate::alarm::Alarm;
@@ -241,22 +242,6 @@ pub(super) struct Live {
     used: Instant,
     /// For its answers.
     pub(super) alarm: Alarm,
-}
-
-/// What is sent on a connection.
-#[derive(Debug)]
-pub(super) enum Message {
-    /// `kept` for another connection, should this one break.
-    New { request: Box<Request<RequestBody>>, kept: bool },
-    /// What a connection kept that broke.
-    Again { method: Method, bytes: Bytes },
-}
-
-/// A request by which hyper knows how to read the answer, and which is never sent.
-fn stand_in(method: Method) -> Box<Request<RequestBody>> {
-    let mut request = Box::new(Request::new(RequestBody::Empty));
-    *request.method_mut() = method;
-    request
 }
 
 /// Why a request got no answer on a connection.
