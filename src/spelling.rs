@@ -267,29 +267,31 @@ fn respell(bytes: &mut [u8], names: &Names) -> Option<usize> {
         return Some(0);
     }
     at += end + 1;
+    let end = capitalize(&mut bytes[at..]).map_or(bytes.len(), |empty| at + empty);
+    if !names.is_empty() {
+        respell_as_known(&mut bytes[at..end], names);
+    }
+    Some(bytes.len().min(end + 2))
+}
+
+/// Spells the names in these fields as they are known.
+fn respell_as_known(mut fields: &mut [u8], names: &Names) {
     // A bit for each name that has been written; one beyond them may be written twice.
     let mut written = 0_u128;
-    while bytes.get(at).is_some_and(|byte| !matches!(byte, b'\r' | b'\n')) {
-        let line = &mut bytes[at..];
-        let length = capitalize(line);
-        if !names.is_empty() {
-            let name = &mut line[..length];
-            let known = names.iter().enumerate().find(|&(number, known)| {
-                known.len() == name.len()
-                    && known.eq_ignore_ascii_case(name)
-                    && bit(number) & written == 0
-            });
-            if let Some((number, known)) = known {
-                name.copy_from_slice(known);
-                written |= bit(number);
-            }
+    while let Some(end) = memchr::memchr2(b':', b'\n', fields) {
+        let (name, rest) = fields.split_at_mut(end);
+        let known = names.iter().enumerate().find(|&(number, known)| {
+            known.len() == name.len()
+                && known.eq_ignore_ascii_case(name)
+                && bit(number) & written == 0
+        });
+        if let Some((number, known)) = known {
+            name.copy_from_slice(known);
+            written |= bit(number);
         }
-        match memchr::memchr(b'\n', &line[length..]) {
-            Some(end) => at += length + end + 1,
-            None => return Some(bytes.len()),
-        }
+        let Some(end) = memchr::memchr(b'\n', rest) else { return };
+        fields = &mut rest[end + 1..];
     }
-    Some(bytes.len().min(at + 2))
 }
 
 fn bit(number: usize) -> u128 {

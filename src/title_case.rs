@@ -2,103 +2,125 @@
 //! else.
 //!
 //! Every name of every head that passes is looked at once on its way in and once on its way out. A
-//! byte at a time that was a tenth of what a small request costs; so sixteen are looked at together,
-//! as one number.
+//! name at a time that was a tenth of what a small request costs; so 64 bytes of a head are looked
+//! at together, whatever lines they are of, with a bit for each.
 
-const LANES: usize = 16;
-const LOW: u128 = all(0x7f);
-const HIGH: u128 = all(0x80);
+use std::ops::ControlFlow;
 
-const fn all(byte: u8) -> u128 {
-    u128::from_le_bytes([byte; LANES])
+use wide::u8x64;
+
+/// How many bytes are looked at together.
+const WIDTH: usize = 64;
+
+/// The bytes from there, and zeros where they are over.
+fn bytes_at(bytes: &[u8], at: usize) -> u8x64 {
+    let rest = bytes.get(at..).unwrap_or_default();
+    if let Some(chunk) = rest.first_chunk::<WIDTH>() {
+        return u8x64::from(*chunk);
+    }
+    let mut chunk = [0; WIDTH];
+    chunk[..rest.len()].copy_from_slice(rest);
+    u8x64::from(chunk)
 }
 
-/// The high bit of each byte that is `byte`.
-const fn equal(bytes: u128, byte: u8) -> u128 {
-    let other = bytes ^ all(byte);
-    !(((other & LOW) + LOW) | other) & HIGH
+/// A bit for each byte, the first the lowest: whether it is this one.
+fn equal(bytes: u8x64, byte: u8) -> u64 {
+    bytes.simd_eq(u8x64::splat(byte)).to_bitmask()
 }
 
-/// The high bit of each byte that lies between these two, which are ASCII.
-const fn between(bytes: u128, first: u8, last: u8) -> u128 {
-    let low = bytes & LOW;
-    (low + all(0x80 - first)) & !(low + all(0x7f - last)) & !bytes & HIGH
+/// The same: whether it is between these two or one of them.
+fn between(bytes: u8x64, first: u8, last: u8) -> u64 {
+    let above = bytes - u8x64::splat(first);
+    above.min(u8x64::splat(last - first)).simd_eq(above).to_bitmask()
 }
 
-/// Some bytes of a line that are not its first.
-struct Lanes {
-    bytes: u128,
-    /// The high bit of each that stands before the first colon and behind a hyphen.
-    begins: u128,
-    /// The same for those that do not stand behind a hyphen.
-    goes_on: u128,
-    /// How many there are before the colon, if there is one.
-    end: Option<usize>,
+/// Where the names in some bytes of a head are: what is before the first colon of a line, and all of
+/// a line without one.
+struct Block {
+    newlines: u64,
+    /// The first byte of each line.
+    starts: u64,
+    names: u64,
+    /// What a capital may stand at, in a name or not.
+    begins: u64,
 }
 
-impl Lanes {
-    fn at(line: &[u8], at: usize) -> Self {
-        let bytes = bytes_at(line, at);
-        let colons = equal(bytes, b':');
-        let name = colons.wrapping_sub(1) & !colons & HIGH;
-        let hyphens = equal(bytes_at(line, at - 1), b'-');
-        let end = (colons != 0).then(|| colons.trailing_zeros() as usize / 8);
-        Self { bytes, begins: name & hyphens, goes_on: name & !hyphens, end }
+/// What one block leaves to the next.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    newline: bool,
+    hyphen: bool,
+    name: bool,
+}
+
+impl Before {
+    /// Nothing has come of the first line.
+    const START: Self = Self { newline: true, hyphen: false, name: false };
+
+    fn look(&mut self, bytes: u8x64) -> Block {
+        let newlines = equal(bytes, b'\n');
+        let hyphens = equal(bytes, b'-');
+        let others = !(newlines | equal(bytes, b':'));
+        let starts = newlines << 1 | u64::from(self.newline);
+        // A name is carried through all that ends none, as an addition carries.
+        let (sum, name) = others.overflowing_add(starts | u64::from(self.name));
+        let begins = starts | hyphens << 1 | u64::from(self.hyphen);
+        let last = |bits: u64| bits >> (WIDTH - 1) != 0;
+        *self = Self { newline: last(newlines), hyphen: last(hyphens), name };
+        Block { newlines, starts, names: sum ^ others, begins }
     }
 }
 
-/// The bytes from there, and colons where the line is over.
-fn bytes_at(line: &[u8], at: usize) -> u128 {
-    if let Some(bytes) = line.get(at..).and_then(<[u8]>::first_chunk) {
-        return u128::from_le_bytes(*bytes);
-    }
-    let mut bytes = [b':'; LANES];
-    bytes.iter_mut().zip(line.iter().skip(at)).for_each(|(to, from)| *to = *from);
-    u128::from_le_bytes(bytes)
+/// Takes the lowest of these bits away.
+fn pop(bits: &mut u64) -> Option<usize> {
+    let lowest = *bits;
+    *bits &= lowest.wrapping_sub(1);
+    (lowest != 0).then(|| lowest.trailing_zeros() as usize)
 }
 
-/// Where the name in `name: value` ends, and whether it is in Title-Case.
-pub fn name_of(line: &[u8]) -> Option<(usize, bool)> {
-    let first = line.first()?;
-    if *first == b':' {
-        return Some((0, true));
-    }
-    let (mut at, mut wrong) = (1, first.is_ascii_lowercase());
-    while at < line.len() {
-        let Lanes { bytes, begins, goes_on, end } = Lanes::at(line, at);
-        wrong |= between(bytes, b'a', b'z') & begins != 0;
-        wrong |= between(bytes, b'A', b'Z') & goes_on != 0;
-        if let Some(end) = end {
-            return (at + end < line.len()).then_some((at + end, !wrong));
+/// Hands out each whole line, without its end, and whether its name is in Title-Case, until told to
+/// stop. Returns where the rest begins.
+pub fn lines(bytes: &[u8], mut each: impl FnMut(&[u8], bool) -> ControlFlow<()>) -> usize {
+    let mut before = Before::START;
+    let (mut start, mut right) = (0, true);
+    for at in (0..bytes.len()).step_by(WIDTH) {
+        let chunk = bytes_at(bytes, at);
+        let block = before.look(chunk);
+        let mut wrong = block.names & !block.begins & between(chunk, b'A', b'Z');
+        wrong |= block.names & block.begins & between(chunk, b'a', b'z');
+        let mut newlines = block.newlines;
+        while let Some(end) = pop(&mut newlines) {
+            let of_line = wrong & ((1 << end) - 1);
+            wrong ^= of_line;
+            let line = &bytes[start..at + end];
+            start = at + end + 1;
+            if each(line, right && of_line == 0).is_break() {
+                return start;
+            }
+            right = true;
         }
-        at += LANES;
+        right &= wrong == 0;
+    }
+    start
+}
+
+/// Makes capitals of the small letters that names in Title-Case have none of, in the fields that
+/// these bytes begin with. Returns where the empty line behind them begins, if it is there.
+pub fn capitalize(bytes: &mut [u8]) -> Option<usize> {
+    let mut before = Before::START;
+    for at in (0..bytes.len()).step_by(WIDTH) {
+        let block = before.look(bytes_at(bytes, at));
+        let mut begins = block.names & block.begins;
+        while let Some(number) = pop(&mut begins) {
+            // What is not there any more is 0 in the block, and no name.
+            let Some(byte) = bytes.get_mut(at + number) else { break };
+            if matches!(byte, b'\r' | b'\n') && block.starts >> number & 1 != 0 {
+                return Some(at + number);
+            }
+            byte.make_ascii_uppercase();
+        }
     }
     None
-}
-
-/// Makes capitals of the small letters that a name in Title-Case has none of; where it ends.
-pub fn capitalize(line: &mut [u8]) -> usize {
-    match line.first_mut() {
-        None | Some(b':') => return 0,
-        Some(first) => first.make_ascii_uppercase(),
-    }
-    let mut at = 1;
-    while at < line.len() {
-        let Lanes { bytes, begins, end, .. } = Lanes::at(line, at);
-        let small = between(bytes, b'a', b'z') & begins;
-        if small != 0 {
-            let capitalized = (bytes ^ (small >> 2)).to_le_bytes();
-            match line.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-                Some(chunk) => *chunk = capitalized,
-                None => line[at..].iter_mut().zip(capitalized).for_each(|(to, from)| *to = from),
-            }
-        }
-        if let Some(end) = end {
-            return (at + end).min(line.len());
-        }
-        at += LANES;
-    }
-    line.len()
 }
 
 #[cfg(test)]
@@ -108,7 +130,7 @@ mod tests {
     use super::*;
 
     /// The same, a byte at a time.
-    fn plainly(line: &[u8]) -> (Vec<u8>, usize, bool) {
+    fn plainly(line: &[u8]) -> (Vec<u8>, bool) {
         let mut line = line.to_vec();
         let end = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let (mut before, mut right) = (b'-', true);
@@ -120,40 +142,68 @@ mod tests {
                 byte.make_ascii_uppercase();
             }
         }
-        (line, end, right)
+        (line, right)
+    }
+
+    fn assert_as_plainly(bytes: &[u8]) {
+        let mut expected: Vec<_> = bytes.split(|byte| *byte == b'\n').collect();
+        let rest = expected.pop().unwrap().len();
+        let mut seen = Vec::new();
+        let end = lines(bytes, |line, right| {
+            seen.push((line.to_vec(), right));
+            ControlFlow::Continue(())
+        });
+        assert_eq!(end, bytes.len() - rest);
+        let plain: Vec<_> = expected.iter().map(|line| (line.to_vec(), plainly(line).1)).collect();
+        assert_eq!(seen, plain);
+
+        let is_empty = |at: &usize| {
+            matches!(bytes[*at], b'\r' | b'\n') && (*at == 0 || bytes[*at - 1] == b'\n')
+        };
+        let end = (0..bytes.len()).find(is_empty);
+        let fields = bytes[..end.unwrap_or(bytes.len())].split(|byte| *byte == b'\n');
+        let fields = fields.map(|line| plainly(line).0).collect::<Vec<_>>().join(&b'\n');
+        let mut capitalized = bytes.to_vec();
+        assert_eq!(capitalize(&mut capitalized), end);
+        assert_eq!(capitalized, [&fields, &bytes[fields.len()..]].concat());
     }
 
     proptest! {
         #[test]
         fn many_bytes_at_a_time_are_as_good_as_one(
-            line in prop_oneof![
-                proptest::collection::vec(any::<u8>(), 0..60),
-                "[a-zA-Z-]{0,40}(: ?[a-zA-Z:-]{0,12})?".prop_map(String::into_bytes),
-                "([A-Z][a-z]{0,9}-?){1,5}: [a-z]{0,9}".prop_map(String::into_bytes),
-            ],
+            lines in proptest::collection::vec(
+                prop_oneof![
+                    proptest::collection::vec(any::<u8>(), 0..60),
+                    "[a-zA-Z-]{0,90}(: ?[a-zA-Z:-]{0,12})?\r?".prop_map(String::into_bytes),
+                    "([A-Z][a-z]{0,9}-?){1,5}: [a-z]{0,9}\r".prop_map(String::into_bytes),
+                    "\r?".prop_map(String::into_bytes),
+                ],
+                0..12,
+            ),
         ) {
-            let (expected, end, right) = plainly(&line);
-            let colon = line.contains(&b':');
-            prop_assert_eq!(name_of(&line), colon.then_some((end, right)));
-            let mut capitalized = line.clone();
-            prop_assert_eq!(capitalize(&mut capitalized), end);
-            prop_assert_eq!(capitalized, expected);
+            assert_as_plainly(&lines.join(&b'\n'));
         }
     }
 
     #[test]
-    fn every_byte_is_told_apart() {
+    fn every_byte_is_told_apart_wherever_it_stands() {
         for byte in 0..=u8::MAX {
-            for before in
-                ["", "-", "a", "abcdefghijklmno-", "abcdefghijklmnop", "abcdefghijklmnop-"]
-            {
-                let line = [before.as_bytes(), &[byte], b": x"].concat();
-                let (expected, end, right) = plainly(&line);
-                assert_eq!(name_of(&line), Some((end, right)), "{line:?}");
-                let mut capitalized = line.clone();
-                assert_eq!(capitalize(&mut capitalized), end, "{line:?}");
-                assert_eq!(capitalized, expected, "{line:?}");
+            for before in ["", "-", "a", "A-", "\n", ":", ":\n", ": a\nab-"] {
+                for room in [0, 1, 40, 61, 62, 63, 64, 65] {
+                    let first = vec![b'A'; room];
+                    assert_as_plainly(&[&first, before.as_bytes(), &[byte], b"b: x\ny"].concat());
+                }
             }
         }
+    }
+
+    #[test]
+    fn who_has_seen_enough_sees_no_more() {
+        let mut seen = 0;
+        let end = lines(b"A: 1\r\n\r\nb: 2\n", |line, _| {
+            seen += 1;
+            if line == b"\r" { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        assert_eq!((seen, end), (2, 8));
     }
 }

@@ -36,7 +36,8 @@ pub(crate) struct Counted {
 
 /// Views are fetched as soon as they may have changed, or waiting would be most of the run. Nobody is pinged: how often a socket would be
 /// depends on how long the run takes, which under a tool that counts is longer than the 30 seconds after which the first ping is due.
-const CONFIGURATION: &str = "[views]\nmin_interval = \"0ms\"\n[websocket]\nping_interval = \"1h\"\n";
+const CONFIGURATION: &str =
+    "[views]\nmin_interval = \"0ms\"\n[websocket]\nping_interval = \"1h\"\n";
 
 impl Counted {
     pub(crate) fn start(tool: Tool, pogo: &Path, upstream: &Server) -> io::Result<Self> {
