@@ -43,12 +43,14 @@ impl Stream {
         if pseudo.len() != 3 + named.iter().len() {
             return None;
         }
+        // Pogo's reader drops the scheme where nothing but `host` names the host (docs/security.md).
+        let spoken = named.is_none() || matches!(&scheme[..], b"http" | b"https");
         let authority = named.or_else(|| all(&fields, "host").next().map(<[u8]>::to_vec))?;
         let target = origin_form(&path).1;
         let said = lossy(&authority);
         let lawful = method.iter().all(is_token)
             && !matches!(&method[..], b"" | b"CONNECT" | b"TRACE")
-            && matches!(&scheme[..], b"http" | b"https")
+            && spoken
             && !target.bytes().any(|byte| byte <= b' ' || byte == 0x7f)
             && (target.starts_with('/') || (target == "*" && method == b"OPTIONS"))
             && !said.is_empty()
