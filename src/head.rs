@@ -125,8 +125,6 @@ impl Heads {
 pub struct Scan {
     /// The line under way, when its end has not come yet. It holds no memory between heads.
     begun: Vec<u8>,
-    /// Some of a head has come, and not its end.
-    amid: bool,
     /// A line of the head has come: empty ones before the first do not end it (RFC 9112 §2.2).
     lines: bool,
 }
@@ -146,57 +144,50 @@ impl Scan {
         Pin::new(&mut TokioIo::new(Look { io, scan: self, heads })).poll_read(cx, buf)
     }
 
-    /// Looks at the lines up to the empty one that ends a head.
-    pub fn read(&mut self, mut bytes: &[u8], heads: &Heads) {
+    /// Looks at what has come, up to the empty line that ends a head.
+    pub fn read(&mut self, bytes: &[u8], heads: &Heads) {
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = self.look(bytes, heads);
+    }
+
+    fn look(&mut self, mut bytes: &[u8], heads: &Heads) -> ControlFlow<()> {
         if !self.begun.is_empty() {
             let end = memchr::memchr(b'\n', bytes);
             let room = KEPT.saturating_sub(self.begun.len());
             let line = &bytes[..end.unwrap_or(bytes.len())];
             self.begun.extend_from_slice(&line[..line.len().min(room)]);
-            let Some(end) = end else { return };
+            let Some(end) = end else { return ControlFlow::Continue(()) };
             bytes = &bytes[end + 1..];
             let mut line = std::mem::take(&mut self.begun);
             line.push(b'\n');
-            let mut over = false;
-            lines(&line, |line, title_case| {
-                over = self.is_over(line, title_case, heads);
-                ControlFlow::Break(())
-            });
-            if over {
-                return;
-            }
+            lines(&line, |line, title_case| self.take(line, title_case, heads))?;
         }
-        let mut over = false;
-        let rest = lines(bytes, |line, title_case| {
-            over = self.is_over(line, title_case, heads);
-            if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        let rest = lines(bytes, |line, title_case| self.take(line, title_case, heads))?;
         let rest = &bytes[rest..];
-        if !over && !rest.is_empty() {
+        if !rest.is_empty() {
             self.begun.extend_from_slice(&rest[..rest.len().min(KEPT)]);
-            self.amid = true;
         }
+        ControlFlow::Continue(())
     }
 
-    /// Takes a line of a head, and says whether it is its last. The first has no name, though it may
-    /// have a colon.
-    fn is_over(&mut self, line: &[u8], title_case: bool, heads: &Heads) -> bool {
-        let is_empty = matches!(line, [] | b"\r");
-        if is_empty {
-            self.amid = false;
-            return std::mem::take(&mut self.lines);
+    /// Stops at the empty line that ends a head. The first line has no name, though it may have a
+    /// colon.
+    fn take(&mut self, line: &[u8], title_case: bool, heads: &Heads) -> ControlFlow<()> {
+        if matches!(line, [] | b"\r") {
+            return match std::mem::take(&mut self.lines) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            };
         }
         if self.lines {
             heads.note(line, title_case);
         }
         self.lines = true;
-        self.amid = true;
-        false
+        ControlFlow::Continue(())
     }
 
     /// Whether a head has begun and its end has not come.
     pub fn is_amid(&self) -> bool {
-        self.amid
+        self.lines || !self.begun.is_empty()
     }
 }
 

@@ -12,15 +12,14 @@ use wide::u8x64;
 /// How many bytes are looked at together.
 const WIDTH: usize = 64;
 
-/// The bytes from there, and zeros where they are over.
-fn bytes_at(bytes: &[u8], at: usize) -> u8x64 {
-    let rest = bytes.get(at..).unwrap_or_default();
-    if let Some(chunk) = rest.first_chunk::<WIDTH>() {
-        return u8x64::from(*chunk);
+/// So many bytes at most, and zeros where there are fewer.
+fn together(bytes: &[u8]) -> u8x64 {
+    if let Some(whole) = bytes.first_chunk::<WIDTH>() {
+        return u8x64::from(*whole);
     }
-    let mut chunk = [0; WIDTH];
-    chunk[..rest.len()].copy_from_slice(rest);
-    u8x64::from(chunk)
+    let mut whole = [0; WIDTH];
+    whole[..bytes.len()].copy_from_slice(bytes);
+    u8x64::from(whole)
 }
 
 /// A bit for each byte, the first the lowest: whether it is this one.
@@ -79,12 +78,15 @@ fn pop(bits: &mut u64) -> Option<usize> {
 }
 
 /// Hands out each whole line, without its end, and whether its name is in Title-Case, until told to
-/// stop. Returns where the rest begins.
-pub fn lines(bytes: &[u8], mut each: impl FnMut(&[u8], bool) -> ControlFlow<()>) -> usize {
+/// stop. If it never is, says where the rest begins.
+pub fn lines(
+    bytes: &[u8],
+    mut each: impl FnMut(&[u8], bool) -> ControlFlow<()>,
+) -> ControlFlow<(), usize> {
     let mut before = Before::START;
     let (mut start, mut right) = (0, true);
-    for at in (0..bytes.len()).step_by(WIDTH) {
-        let chunk = bytes_at(bytes, at);
+    for (at, chunk) in (0..).step_by(WIDTH).zip(bytes.chunks(WIDTH)) {
+        let chunk = together(chunk);
         let block = before.look(chunk);
         let mut wrong = block.names & !block.begins & between(chunk, b'A', b'Z');
         wrong |= block.names & block.begins & between(chunk, b'a', b'z');
@@ -94,26 +96,24 @@ pub fn lines(bytes: &[u8], mut each: impl FnMut(&[u8], bool) -> ControlFlow<()>)
             wrong ^= of_line;
             let line = &bytes[start..at + end];
             start = at + end + 1;
-            if each(line, right && of_line == 0).is_break() {
-                return start;
-            }
+            each(line, right && of_line == 0)?;
             right = true;
         }
         right &= wrong == 0;
     }
-    start
+    ControlFlow::Continue(start)
 }
 
 /// Makes capitals of the small letters that names in Title-Case have none of, in the fields that
 /// these bytes begin with. Returns where the empty line behind them begins, if it is there.
 pub fn capitalize(bytes: &mut [u8]) -> Option<usize> {
     let mut before = Before::START;
-    for at in (0..bytes.len()).step_by(WIDTH) {
-        let block = before.look(bytes_at(bytes, at));
+    for (at, chunk) in (0..).step_by(WIDTH).zip(bytes.chunks_mut(WIDTH)) {
+        let block = before.look(together(chunk));
         let mut begins = block.names & block.begins;
         while let Some(number) = pop(&mut begins) {
             // What is not there any more is 0 in the block, and no name.
-            let Some(byte) = bytes.get_mut(at + number) else { break };
+            let Some(byte) = chunk.get_mut(number) else { break };
             if matches!(byte, b'\r' | b'\n') && block.starts >> number & 1 != 0 {
                 return Some(at + number);
             }
@@ -153,7 +153,7 @@ mod tests {
             seen.push((line.to_vec(), right));
             ControlFlow::Continue(())
         });
-        assert_eq!(end, bytes.len() - rest);
+        assert_eq!(end, ControlFlow::Continue(bytes.len() - rest));
         let plain: Vec<_> = expected.iter().map(|line| (line.to_vec(), plainly(line).1)).collect();
         assert_eq!(seen, plain);
 
@@ -204,6 +204,6 @@ mod tests {
             seen += 1;
             if line == b"\r" { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        assert_eq!((seen, end), (2, 8));
+        assert_eq!((seen, end), (2, ControlFlow::Break(())));
     }
 }
