@@ -11,6 +11,7 @@ use http::header::{CONTENT_LENGTH, HOST, SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCO
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use pogo::gate::auth::{Authenticator, Jwt, Options, Secret};
+use pogo::head::{Heads, Scan};
 use pogo::headers::{self, ClientAddress, Via};
 use pogo::protocol::codec::{self, Malformed};
 use pogo::protocol::deflate::{Dialect, Window};
@@ -125,6 +126,7 @@ const RELIED_UPON: [&str; 17] = [
 /// The input is a first byte of switches and lines: `METHOD target`, then fields.
 pub fn headers(data: &[u8]) {
     let Some((switches, lines)) = data.split_first() else { return };
+    head(lines, usize::from(*switches));
     let mut lines = lines.split(|&byte| byte == b'\n');
     let first = String::from_utf8_lossy(lines.next().unwrap_or_default()).into_owned();
     let (method, target) = first.split_once(' ').unwrap_or(("GET", "/"));
@@ -147,6 +149,23 @@ pub fn headers(data: &[u8]) {
     let via = Via::new("fuzz");
     request(method, target, version, fields.clone(), switches & 4 != 0, via.as_ref(), &named);
     answer(version, fields, via.as_ref(), &named);
+}
+
+/// What is noted of a head is the same in whatever parts it comes.
+fn head(bytes: &[u8], at: usize) {
+    let noted = |parts: &[&[u8]]| {
+        let (heads, mut scan) = (Heads::default(), Scan::default());
+        parts.iter().filter(|part| !part.is_empty()).for_each(|part| scan.read(part, &heads));
+        (heads.take_two_lengths(), heads.take_names(), scan.is_amid())
+    };
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|end| end + 4);
+    // What is behind a head is not looked at, but begins another where it comes apart from it.
+    let bytes = &bytes[..end.unwrap_or(bytes.len()).min(4096)];
+    let (before, behind) = bytes.split_at(at.min(bytes.len()));
+    if !noted(&[before]).2 && !before.is_empty() {
+        return;
+    }
+    assert_eq!(noted(&[bytes]), noted(&[before, behind]), "{}", bytes.escape_ascii());
 }
 
 fn request(

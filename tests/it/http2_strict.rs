@@ -133,6 +133,22 @@ fn a_body_of_another_length_than_it_says_is_not_whole() {
     assert_eq!(client.fate(1), Fate::Answered(200));
 }
 
+/// Pogo's reader does not show it (docs/security.md), so that it is not refused.
+#[test]
+fn a_scheme_beside_host_alone_goes_no_further() {
+    let upstream = Upstream::start();
+    let pogo = Pogo::before(&upstream);
+    let mut client = Frames::connect(pogo.address());
+    let fields = [(":method", "GET"), (":scheme", "ftp"), (":path", "/a"), ("host", "a")];
+    client.head(1, END_STREAM, &fields);
+    let (mut api, request) = upstream.request();
+    assert_eq!(request.start, "GET /a HTTP/1.1");
+    assert_eq!(request.one("host").as_deref(), Some("a"));
+    assert_eq!(request.one("x-forwarded-proto").as_deref(), Some("http"));
+    api.respond("");
+    assert_eq!(client.fate(1), Fate::Answered(200));
+}
+
 #[test]
 fn what_is_lawful_goes_on_in_one_form() {
     let upstream = Upstream::start();
