@@ -35,7 +35,7 @@ pub(crate) struct Counted {
 }
 
 /// Views are fetched as soon as they may have changed, or waiting would be most of the run. Nobody is pinged: how often a socket would be
-/// depends on how long the run takes, which under a tool that counts is longer than the 30 seconds after which the first ping is due.
+/// depends on how long the run takes, which under a tool that counts can be longer than the 30 seconds after which the first ping is due.
 const CONFIGURATION: &str =
     "[views]\nmin_interval = \"0ms\"\n[websocket]\nping_interval = \"1h\"\n";
 
