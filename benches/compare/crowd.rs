@@ -50,18 +50,24 @@ pub(crate) struct Crowd {
 
 struct Shared {
     shape: Shape,
-    /// Which URI was written, the number it has since, and when that was sent.
-    newest: Cell<(usize, u64)>,
-    since: Cell<Instant>,
-    /// How many sockets have that.
-    arrived: Cell<usize>,
-    everywhere: Notify,
+    /// By item.
+    awaited: Vec<Awaited>,
     /// How long each took to arrive.
     delays: RefCell<Times>,
     skipped: Cell<u64>,
     repeated: Cell<u64>,
     reordered: Cell<u64>,
     scratch: RefCell<Vec<u8>>,
+}
+
+/// The last write of an item.
+struct Awaited {
+    /// 0 before the first.
+    number: Cell<u64>,
+    since: Cell<Instant>,
+    /// How many sockets have it.
+    arrived: Cell<usize>,
+    everywhere: Notify,
 }
 
 impl Crowd {
@@ -94,16 +100,18 @@ impl Crowd {
 
     /// From now on the item has this number.
     pub(crate) fn expect(&self, item: usize, number: u64) {
-        self.shared.newest.set((item, number));
-        self.shared.since.set(Instant::now());
-        self.shared.arrived.set(0);
+        let awaited = &self.shared.awaited[item];
+        awaited.number.set(number);
+        awaited.since.set(Instant::now());
+        awaited.arrived.set(0);
     }
 
-    /// Waits until all who are bound to the last item hold its last number; `false` when that does not come.
-    pub(crate) async fn is_complete(&self) -> bool {
+    /// Waits until all who are bound to the item hold its last number; `false` when that does not come.
+    pub(crate) async fn is_complete(&self, item: usize) -> bool {
+        let awaited = &self.shared.awaited[item];
         let complete = async {
-            while self.shared.arrived.get() < self.shared.shape.bound() {
-                self.shared.everywhere.notified().await;
+            while awaited.arrived.get() < self.shared.shape.bound() {
+                awaited.everywhere.notified().await;
             }
         };
         timeout(PATIENCE, complete).await.is_ok()
@@ -115,7 +123,9 @@ impl Crowd {
     }
 
     pub(crate) fn faults(&self) -> Vec<Fault> {
-        let missing = self.shared.shape.bound() - self.shared.arrived.get();
+        let written = self.shared.awaited.iter().filter(|awaited| awaited.number.get() > 0);
+        let missing: usize =
+            written.map(|awaited| self.shared.shape.bound() - awaited.arrived.get()).sum();
         let lost = self.shared.skipped.get() + missing as u64;
         let (repeated, reordered) = (self.shared.repeated.get(), self.shared.reordered.get());
         let mut faults = Vec::new();
@@ -130,10 +140,7 @@ impl Shared {
     fn new(shape: Shape) -> Self {
         Self {
             shape,
-            newest: Cell::default(),
-            since: Cell::new(Instant::now()),
-            arrived: Cell::default(),
-            everywhere: Notify::new(),
+            awaited: (0..shape.uris).map(|_| Awaited::new()).collect(),
             delays: RefCell::default(),
             skipped: Cell::default(),
             repeated: Cell::default(),
@@ -167,12 +174,24 @@ impl Shared {
             Ordering::Greater if self.shape.burst > 1 => {}
             Ordering::Greater => count(&self.skipped, number - held - 1),
         }
-        if (item, number) == self.newest.get() {
-            self.arrived.set(self.arrived.get() + 1);
-            self.delays.borrow_mut().add(self.since.get().elapsed());
-            if self.arrived.get() == self.shape.bound() {
-                self.everywhere.notify_one();
+        let awaited = &self.awaited[item];
+        if number == awaited.number.get() {
+            awaited.arrived.set(awaited.arrived.get() + 1);
+            self.delays.borrow_mut().add(awaited.since.get().elapsed());
+            if awaited.arrived.get() == self.shape.bound() {
+                awaited.everywhere.notify_one();
             }
+        }
+    }
+}
+
+impl Awaited {
+    fn new() -> Self {
+        Self {
+            number: Cell::default(),
+            since: Cell::new(Instant::now()),
+            arrived: Cell::default(),
+            everywhere: Notify::new(),
         }
     }
 }

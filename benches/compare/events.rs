@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::Measured;
@@ -23,11 +25,11 @@ use crate::upstream::item;
 const REST: Duration = Duration::from_millis(500);
 /// Files of this process that are not sockets of the crowd.
 const OTHER_FILES: usize = 64;
-/// Turns before counting begins. A turn is one burst of writes, to one URI.
+/// Turns of each author before counting begins. A turn is one burst of writes, to one URI.
 const WARM_UP: usize = 2;
 const FEWEST_TURNS: usize = 4;
-/// Enough, however few sockets each write reaches.
-const MOST_TURNS: usize = 2000;
+/// Enough for all authors together, however few sockets each write reaches.
+const MOST_TURNS: usize = 5000;
 /// No URI is written more often than Pogo fetches a view (`views.min_interval`, 100 ms), or its delay would be what is measured. It
 /// is the same for all servers.
 const INTERVAL: Duration = Duration::from_millis(110);
@@ -48,7 +50,7 @@ pub(crate) async fn measure(
     let (_, mut unwatched) = write_unwatched(server, &mut writer).await?;
 
     let memory = cpu::memory(server.pid())?;
-    let crowd = Crowd::gather(server.address(), shape, dialect, OPENING).await?;
+    let crowd = Rc::new(Crowd::gather(server.address(), shape, dialect, OPENING).await?);
     sleep(REST).await;
     if shape.each > 1 {
         let grown = cpu::memory(server.pid())?.saturating_sub(memory);
@@ -56,21 +58,24 @@ pub(crate) async fn measure(
         figures.push((What::Memory, grown as f64 / shape.bindings() as f64));
         figures.push((What::Untouching, untouching));
     }
-    let Some(Delivered { used, took, count, mut answers }) =
-        deliver(options, shape, server, &mut writer, &crowd).await?
-    else {
+    let mut authors = vec![Author::new(shape, 0, writer)];
+    for index in 1..shape.writers {
+        let writer = Writer::connect(server.address(), dialect).await?;
+        authors.push(Author::new(shape, index, writer));
+    }
+    let (delivered, authors) = deliver(options, shape, server, authors, &crowd).await?;
+    let Some(Delivered { used, took, count, mut answers }) = delivered else {
         return Ok((Vec::new(), crowd.faults()));
     };
     figures.push((What::Cpu, used / count as f64));
     if shape.is_mixed() {
-        let writes = count / shape.bound();
         // The others are given what is new.
         let mut refetch = 0.0;
         if peer.fetches() {
-            refetch = measure_refetch(shape, server, &mut writer, writes).await?;
+            refetch = measure_refetch(shape, server, authors).await?;
             figures.push((What::Refetch, refetch));
         }
-        figures.push((What::Delivery, (used - refetch * writes as f64) / count as f64));
+        figures.push((What::Delivery, used / count as f64 - refetch / shape.bound() as f64));
     }
     if shape.burst == 1 {
         let mut delays = crowd.delays();
@@ -105,87 +110,141 @@ struct Delivered {
     answers: Times,
 }
 
-/// Writes turn by turn; nothing when something did not arrive.
+/// Each author writes turn by turn; nothing when something did not arrive.
 async fn deliver(
     options: &Options,
     shape: Shape,
     server: &Server,
-    writer: &mut Writer,
-    crowd: &Crowd,
-) -> io::Result<Option<Delivered>> {
-    let each = shape.bound() * shape.burst;
-    let pace = pace(shape);
-    let most = LONGEST.as_nanos() / pace.as_nanos().max(1);
-    let most = usize::try_from(most).unwrap_or(MOST_TURNS).min(MOST_TURNS);
+    authors: Vec<Author>,
+    crowd: &Rc<Crowd>,
+) -> io::Result<(Option<Delivered>, Vec<Author>)> {
+    let each = shape.bound() * shape.burst * shape.writers;
+    let most = LONGEST.as_nanos() / pace(shape).as_nanos().max(1);
+    let most = usize::try_from(most).unwrap_or(MOST_TURNS).min(MOST_TURNS / shape.writers);
     let turns = (options.deliveries / each).clamp(FEWEST_TURNS, most);
-    let (mut before, mut began, mut answers) = (0, Instant::now(), Times::default());
-    for turn in 0..WARM_UP + turns {
-        if turn == WARM_UP {
-            answers = Times::default();
-            crowd.delays();
-            before = cpu::nanoseconds(server.pid())?;
-            began = Instant::now();
-        }
-        let next = Instant::now() + pace;
-        if !write(turn, shape, writer, crowd, &mut answers).await? {
-            return Ok(None);
-        }
-        sleep_until(next).await;
-    }
+    let (Some(_), authors) = write(authors, WARM_UP, crowd).await? else {
+        return Ok((None, Vec::new()));
+    };
+    crowd.delays();
+    let (before, began) = (cpu::nanoseconds(server.pid())?, Instant::now());
+    let (answers, authors) = write(authors, turns, crowd).await?;
     let used = (cpu::nanoseconds(server.pid())? - before) as f64 / 1e3;
     let took = began.elapsed().as_secs_f64();
-    Ok(Some(Delivered { used, took, count: turns * each, answers }))
+    let delivered = answers.map(|answers| Delivered { used, took, count: turns * each, answers });
+    Ok((delivered, authors))
 }
 
+/// How long from one turn of an author to the next at least.
 fn pace(shape: Shape) -> Duration {
-    if shape.burst > 1 { Duration::ZERO } else { INTERVAL / shape.uris as u32 }
+    if shape.burst > 1 {
+        Duration::ZERO
+    } else {
+        INTERVAL * shape.writers as u32 / shape.uris as u32
+    }
+}
+
+/// Lets all authors write so many turns at once, and says how long their writes took to be answered.
+async fn write(
+    authors: Vec<Author>,
+    turns: usize,
+    crowd: &Rc<Crowd>,
+) -> io::Result<(Option<Times>, Vec<Author>)> {
+    let mut tasks = JoinSet::new();
+    for mut author in authors {
+        let crowd = crowd.clone();
+        tasks.spawn_local(async move {
+            let mut answers = Times::default();
+            let arrived = author.write(turns, &crowd, &mut answers).await?;
+            io::Result::Ok((author, arrived.then_some(answers)))
+        });
+    }
+    let (mut all, mut authors) = (Some(Times::default()), Vec::new());
+    for written in tasks.join_all().await {
+        let (author, answers) = written?;
+        all = all.zip(answers).map(|(all, answers)| all.and(answers));
+        authors.push(author);
+    }
+    Ok((all, authors))
 }
 
 /// Microseconds of CPU time that the fetch after a write takes: what a write that changes nothing takes
-/// more than one that touches no view. Both come at the pace of the `writes` that were delivered before.
+/// more than one that touches no view. Both come from as many writers and at the same pace as the writes that were delivered.
 async fn measure_refetch(
     shape: Shape,
     server: &Server,
-    writer: &mut Writer,
-    writes: usize,
+    mut authors: Vec<Author>,
 ) -> io::Result<f64> {
-    let written = WARM_UP + writes;
     let mut used = [0.0; 2];
     for (touches, used) in used.iter_mut().enumerate() {
         sleep(INTERVAL).await;
         let before = cpu::nanoseconds(server.pid())?;
-        for turn in 0..written.min(shape.uris) {
-            let next = Instant::now() + pace(shape);
-            // Those of the first round that were written once more in the last have its number.
-            let number = (written - turn).div_ceil(shape.uris) * shape.burst;
-            let uri = if touches == 1 { uri(turn) } else { "/elsewhere".to_owned() };
-            writer.put(&uri, number as u64).await?;
-            sleep_until(next).await;
+        let mut tasks = JoinSet::new();
+        for mut author in std::mem::take(&mut authors) {
+            tasks.spawn_local(async move {
+                author.repeat(touches == 1).await?;
+                io::Result::Ok(author)
+            });
         }
+        authors = tasks.join_all().await.into_iter().collect::<io::Result<_>>()?;
         sleep(INTERVAL).await;
         *used = (cpu::nanoseconds(server.pid())? - before) as f64 / 1e3;
     }
     let [elsewhere, in_vain] = used;
-    Ok((in_vain - elsewhere) / written.min(shape.uris) as f64)
+    Ok((in_vain - elsewhere) / shape.uris as f64)
 }
 
-/// Writes a burst to the URI whose turn it is, and waits until it has arrived. The numbers of each URI have no gaps.
-async fn write(
-    turn: usize,
+/// Who writes some of the items, in turn and each as often as the others.
+struct Author {
+    writer: Writer,
     shape: Shape,
-    writer: &mut Writer,
-    crowd: &Crowd,
-    answers: &mut Times,
-) -> io::Result<bool> {
-    let item = turn % shape.uris;
-    let last = (turn / shape.uris + 1) * shape.burst;
-    crowd.expect(item, last as u64);
-    for number in last - shape.burst + 1..=last {
-        let began = Instant::now();
-        writer.put(&uri(item), number as u64).await?;
-        answers.add(began.elapsed());
+    items: Vec<usize>,
+    /// Turns so far.
+    turn: usize,
+}
+
+impl Author {
+    fn new(shape: Shape, index: usize, writer: Writer) -> Self {
+        Self { writer, shape, items: shape.items_of_writer(index), turn: 0 }
     }
-    Ok(crowd.is_complete().await)
+
+    /// Writes a burst to the item whose turn it is, and waits until it has arrived; `false` when it has not. The numbers of each item
+    /// have no gaps.
+    async fn write(
+        &mut self,
+        turns: usize,
+        crowd: &Crowd,
+        answers: &mut Times,
+    ) -> io::Result<bool> {
+        for _ in 0..turns {
+            let next = Instant::now() + pace(self.shape);
+            let item = self.items[self.turn % self.items.len()];
+            let last = (self.turn / self.items.len() + 1) * self.shape.burst;
+            self.turn += 1;
+            crowd.expect(item, last as u64);
+            for number in last - self.shape.burst + 1..=last {
+                let began = Instant::now();
+                self.writer.put(&uri(item), number as u64).await?;
+                answers.add(began.elapsed());
+            }
+            if !crowd.is_complete(item).await {
+                return Ok(false);
+            }
+            sleep_until(next).await;
+        }
+        Ok(true)
+    }
+
+    /// Writes each of the items as it is, or as often something that no view can be touched by.
+    async fn repeat(&mut self, touches: bool) -> io::Result<()> {
+        for (index, item) in self.items.iter().enumerate() {
+            let next = Instant::now() + pace(self.shape);
+            let number = (self.turn + self.items.len() - 1 - index) / self.items.len();
+            let uri = if touches { uri(*item) } else { "/elsewhere".to_owned() };
+            self.writer.put(&uri, (number * self.shape.burst) as u64).await?;
+            sleep_until(next).await;
+        }
+        Ok(())
+    }
 }
 
 /// Microseconds of CPU time of each write that no view can have been touched by, and how long they took.

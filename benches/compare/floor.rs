@@ -1,63 +1,65 @@
 //! The floor of a fan-out: the frames that Pogo sends, to as many sockets, written one by one by a plain loop on one thread. Nothing
 //! is proxied, nothing is parsed that need not be; what it takes is the kernel's.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::io::{self, Write};
+use std::net::{self, Ipv4Addr};
+use std::rc::Rc;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::upstream::{announce, content_length, end_with_parent};
 
-/// The generator leaves no handshake half done for so long, and its writer idle no longer while the sockets are opened.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// By URI.
-type Sockets = Arc<Mutex<HashMap<String, Vec<TcpStream>>>>;
+/// By URI. They block: a thread that does nothing else sends to each at once.
+type Sockets = Rc<RefCell<HashMap<String, Vec<net::TcpStream>>>>;
 
 pub(crate) fn run() -> io::Result<()> {
     end_with_parent();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    announce(listener.local_addr()?)?;
-    let sockets = Sockets::default();
-    loop {
-        let (mut stream, _) = listener.accept()?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let message = Message::read(&mut stream)?;
-        if let Some(key) = &message.key {
-            let uri = open(&mut stream, key)?;
-            let mut sockets = sockets.lock().unwrap_or_else(PoisonError::into_inner);
-            sockets.entry(uri).or_default().push(stream);
-        } else {
-            let sockets = sockets.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        announce(listener.local_addr()?)?;
+        let sockets = Sockets::default();
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
             // It ends with the generator's connection.
-            thread::spawn(move || write_events(stream, message, &sockets));
+            tokio::task::spawn_local(connection(stream, sockets.clone()));
         }
-    }
+    })
+}
+
+async fn connection(mut stream: TcpStream, sockets: Sockets) -> io::Result<()> {
+    let message = Message::read(&mut stream).await?;
+    let Some(key) = &message.key else { return write_events(stream, message, &sockets).await };
+    let uri = open(&mut stream, key).await?;
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    sockets.borrow_mut().entry(uri).or_default().push(stream);
+    Ok(())
 }
 
 /// Answers the handshake and the bind that follows it, and says what was bound.
-fn open(stream: &mut TcpStream, key: &str) -> io::Result<String> {
+async fn open(stream: &mut TcpStream, key: &str) -> io::Result<String> {
     let accept = derive_accept_key(key.as_bytes());
     let head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
     );
-    stream.write_all(head.as_bytes())?;
+    stream.write_all(head.as_bytes()).await?;
     let mut bind = vec![0; 1024];
-    let length = stream.read(&mut bind)?;
+    let length = stream.read(&mut bind).await?;
     bind.truncate(length);
     unmask(&mut bind);
     let bind = String::from_utf8_lossy(&bind);
     let uri = bind.split('"').find(|part| part.starts_with('/'));
-    let uri = uri.ok_or_else(|| io::Error::other("expected a bind"))?;
-    stream.write_all(&text("{\"id\":1,\"status\":\"ok\"}")?)?;
-    Ok(uri.to_owned())
+    let uri = uri.ok_or_else(|| io::Error::other("expected a bind"))?.to_owned();
+    stream.write_all(&text("{\"id\":1,\"status\":\"ok\"}")?).await?;
+    Ok(uri)
 }
 
 /// A short frame of a client: two bytes, the mask, the text.
@@ -68,19 +70,17 @@ fn unmask(frame: &mut Vec<u8>) {
 }
 
 /// Sends each body that is PUT to every socket of its URI.
-fn write_events(mut stream: TcpStream, first: Message, sockets: &Sockets) -> io::Result<()> {
+async fn write_events(mut stream: TcpStream, first: Message, sockets: &Sockets) -> io::Result<()> {
     let mut message = first;
     loop {
-        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
         let body = String::from_utf8_lossy(&message.body);
         let uri = &message.uri;
         let frame = text(&format!("{{\"event\":\"update\",\"uri\":\"{uri}\",\"data\":{body}}}"))?;
-        let mut sockets = sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        for socket in sockets.entry(uri.clone()).or_default() {
-            socket.write_all(&frame)?;
+        if let Some(sockets) = sockets.borrow_mut().get_mut(uri) {
+            sockets.iter_mut().try_for_each(|socket| socket.write_all(&frame))?;
         }
-        drop(sockets);
-        message = Message::read(&mut stream)?;
+        message = Message::read(&mut stream).await?;
     }
 }
 
@@ -99,11 +99,11 @@ struct Message {
 }
 
 impl Message {
-    fn read(stream: &mut TcpStream) -> io::Result<Self> {
+    async fn read(stream: &mut TcpStream) -> io::Result<Self> {
         let mut buffer = vec![0; 4096];
         let mut filled = 0;
         loop {
-            let read = stream.read(&mut buffer[filled..])?;
+            let read = stream.read(&mut buffer[filled..]).await?;
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

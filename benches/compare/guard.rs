@@ -216,7 +216,7 @@ async fn drive(case: Case, server: &Server, count: usize) -> io::Result<()> {
     for number in 1..=count as u64 {
         crowd.expect(0, number);
         writer.put(&uri(0), number).await?;
-        if !crowd.is_complete().await {
+        if !crowd.is_complete(0).await {
             break;
         }
     }

@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::row::{Load, Requests, Row, Shape};
 
-/// Sockets of one URI in the mixed row.
-const SHARING: usize = 10;
+/// Who write at once where each write is for a few of many.
+const WRITERS: usize = 16;
 const BURST: usize = 20;
 
 /// Compare the CPU time that Pogo takes with that of other servers.
@@ -87,7 +87,7 @@ enum Kind {
     Idle,
     /// Each write reaches all sockets.
     Fanout,
-    /// Each write reaches ten sockets of many.
+    /// Each write reaches ten sockets of many: with many writers, and with one.
     Mixed,
     /// Writes that do not wait for one another.
     Burst,
@@ -137,8 +137,8 @@ pub(crate) enum Role {
 
 impl Options {
     pub(crate) fn rows(&self) -> Vec<Row> {
-        let largest = self.sockets.iter().copied().max().unwrap_or(SHARING);
-        let smallest = self.sockets.iter().copied().min().unwrap_or(SHARING);
+        let largest = self.sockets.iter().copied().max().unwrap_or(1);
+        let smallest = self.sockets.iter().copied().min().unwrap_or(1);
         let each = |numbers: &[usize], load: fn(usize) -> Load| -> Vec<Row> {
             numbers.iter().map(|number| Row::new(load(*number))).collect()
         };
@@ -153,11 +153,9 @@ impl Options {
             Kind::Kept => each(&[self.kept], Load::Kept),
             Kind::Idle => each(&self.sockets, Load::Idle),
             Kind::Fanout => each(&self.sockets, |sockets| Load::Events(Shape::one_uri(sockets))),
-            Kind::Mixed => {
-                let uris = largest.div_ceil(SHARING);
-                let shape = Shape { each: 1, sockets: uris * SHARING, uris, burst: 1 };
-                vec![Row::new(Load::Events(shape))]
-            }
+            Kind::Mixed => [WRITERS, 1]
+                .map(|writers| Row::new(Load::Events(Shape::mixed(largest, writers))))
+                .to_vec(),
             Kind::Burst => {
                 let shape = Shape { burst: BURST, ..Shape::one_uri(smallest) };
                 vec![Row::new(Load::Events(shape))]

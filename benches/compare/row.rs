@@ -47,6 +47,8 @@ pub(crate) struct Shape {
     pub(crate) uris: usize,
     /// Writes that do not wait until the last one has arrived.
     pub(crate) burst: usize,
+    /// Each has URIs of its own.
+    pub(crate) writers: usize,
 }
 
 /// One figure of a row.
@@ -81,14 +83,20 @@ pub(crate) enum What {
 
 impl Shape {
     pub(crate) fn one_uri(sockets: usize) -> Self {
-        Self { each: 1, sockets, uris: 1, burst: 1 }
+        Self { each: 1, sockets, uris: 1, burst: 1, writers: 1 }
     }
 
     /// About so many bindings in all, ten sockets to each URI and at most a hundred URIs to each socket.
     pub(crate) fn many_bindings(count: usize) -> Self {
         let each = (count / MEMBERS).clamp(1, 100);
         let groups = (count / MEMBERS / each).max(1);
-        Self { each, sockets: groups * MEMBERS, uris: groups * each, burst: 1 }
+        Self { each, sockets: groups * MEMBERS, uris: groups * each, burst: 1, writers: 1 }
+    }
+
+    /// So many sockets, ten to each URI.
+    pub(crate) fn mixed(sockets: usize, writers: usize) -> Self {
+        let uris = sockets.div_ceil(MEMBERS);
+        Self { each: 1, sockets: uris * MEMBERS, uris, burst: 1, writers: writers.min(uris) }
     }
 
     /// Each write is for a few of many.
@@ -103,6 +111,11 @@ impl Shape {
 
     pub(crate) fn bindings(self) -> usize {
         self.sockets * self.each
+    }
+
+    /// What writer number `index` writes, in turn.
+    pub(crate) fn items_of_writer(self, index: usize) -> Vec<usize> {
+        (index..self.uris).step_by(self.writers).collect()
     }
 
     /// What socket number `index` is bound to: neighbours to different things, so that what a write visits lies apart.
@@ -171,6 +184,9 @@ impl fmt::Display for Shape {
         let sockets = thousands(self.sockets);
         match (self.each, self.uris) {
             (_, 1) => write!(f, "{sockets} sockets"),
+            (1, _) if self.writers > 1 => {
+                write!(f, "{} of {sockets} sockets, {} writers", self.bound(), self.writers)
+            }
             (1, _) => write!(f, "{} of {sockets} sockets", self.bound()),
             _ => write!(f, "{} of {} bindings", self.bound(), thousands(self.bindings())),
         }

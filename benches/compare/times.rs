@@ -14,6 +14,12 @@ impl Times {
         self.0.push(time.as_secs_f64() * 1e6);
     }
 
+    /// These and those.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// Microseconds that this share of all took at most; nothing of nothing.
     pub(crate) fn quantile(&mut self, share: f64) -> Option<f64> {
         self.0.sort_unstable_by(f64::total_cmp);
