@@ -37,6 +37,9 @@ pub struct Vary {
 }
 
 impl Vary {
+    /// Nothing beyond.
+    pub const NOTHING: &Self = &Self { names: Vec::new(), any: false };
+
     pub fn includes(&self, other: &Self) -> bool {
         (self.any || !other.any) && other.names.iter().all(|name| self.names.contains(name))
     }
@@ -107,6 +110,10 @@ impl Viewer {
         }
         viewer.credentials.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
         viewer.negotiation.sort_by(|a, b| a.0.as_str().cmp(b.0.as_str()));
+        // They are kept as long as the session.
+        for group in [&mut viewer.credentials, &mut viewer.negotiation, &mut viewer.other] {
+            group.shrink_to_fit();
+        }
         viewer
     }
 

@@ -62,7 +62,7 @@ pub struct Binding {
     moved: Cell<bool>,
     /// Everything that answers to this binding ever named in `Vary`. It only grows, so that an
     /// upstream that changes its mind cannot send a binding round in circles.
-    vary: RefCell<Vary>,
+    vary: RefCell<Option<Box<Vary>>>,
     /// Fetched without any credential.
     pub(super) public: Cell<bool>,
     /// What was asked for that few ask for.
@@ -221,7 +221,7 @@ impl Binding {
             waiting: RefCell::new(Vec::new()),
             before: RefCell::new(None),
             moved: Cell::new(false),
-            vary: RefCell::new(Vary::default()),
+            vary: RefCell::default(),
             terms: OnceCell::new(),
         })
     }
@@ -335,14 +335,18 @@ impl Binding {
 
     /// Whose eyes the view must be fetched with, after all that the upstream said.
     pub(super) fn audience(&self, owner: &dyn Owner) -> Audience {
-        owner.viewer().audience(self.public.get(), &self.vary.borrow(), owner.id())
+        let vary = self.vary.borrow();
+        let vary = vary.as_deref().unwrap_or(Vary::NOTHING);
+        owner.viewer().audience(self.public.get(), vary, owner.id())
     }
 
     fn belongs_elsewhere(&self, owner: &dyn Owner, state: &State, key: &ViewKey) -> bool {
-        if self.vary.borrow().includes(&state.vary) {
+        let mut vary = self.vary.borrow_mut();
+        if vary.as_deref().unwrap_or(Vary::NOTHING).includes(&state.vary) {
             return false;
         }
-        self.vary.borrow_mut().add(&state.vary);
+        vary.get_or_insert_default().add(&state.vary);
+        drop(vary);
         self.audience(owner) != *key.audience
     }
 
