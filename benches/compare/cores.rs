@@ -8,21 +8,30 @@ use std::process::{self, Command, Stdio};
 #[derive(Debug, Clone)]
 pub(crate) struct Cores {
     server: String,
+    rest: String,
+    all: String,
 }
 
 impl Cores {
-    /// Takes this process, and with it all that it starts, off the server's cores. `None` where there is no core for each, or no
-    /// `taskset`: then nothing is pinned.
+    /// Begins with this process off the server's cores. `None` where there is no core for each, or no `taskset`: then nothing is pinned.
     pub(crate) fn divide(workers: usize) -> io::Result<Option<Self>> {
         let all = allowed()?;
         let Some((server, rest)) = all.split_at_checked(workers) else { return Ok(None) };
         if rest.is_empty() {
             return Ok(None);
         }
-        let mut ours = Command::new("taskset");
-        ours.args(["-p", "-c", &list(rest), &process::id().to_string()]);
-        let moved = ours.stdout(Stdio::null()).status().is_ok_and(|status| status.success());
-        Ok(moved.then(|| Self { server: list(server) }))
+        let cores = Self { server: list(server), rest: list(rest), all: list(&all) };
+        Ok(cores.leave().then_some(cores))
+    }
+
+    /// Takes this process, and with it all that it starts, off the server's cores.
+    pub(crate) fn leave(&self) -> bool {
+        move_to(&self.rest)
+    }
+
+    /// Lets this process, and all that it starts, run anywhere.
+    pub(crate) fn share(&self) -> bool {
+        move_to(&self.all)
     }
 
     /// A command that runs `program` on the server's cores.
@@ -32,6 +41,12 @@ impl Cores {
         command.args(["-c", &cores.server, program]);
         command
     }
+}
+
+fn move_to(cores: &str) -> bool {
+    let mut ours = Command::new("taskset");
+    ours.args(["-a", "-p", "-c", cores, &process::id().to_string()]);
+    ours.stdout(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 fn list(cores: &[usize]) -> String {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::conf::Front;
-use crate::cpu;
 use crate::peer::{Server, free_address};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,11 +67,7 @@ impl Counted {
 
     /// Ends Pogo, and with it the run.
     pub(crate) fn end(mut self) -> io::Result<Counts> {
-        // The tracer is not the one to be told; valgrind is the process itself.
-        let pids = cpu::tree(self.server.pid())?;
-        let pogo = pids.last().map(ToString::to_string).unwrap_or_default();
-        Command::new("kill").args(["-TERM", &pogo]).status()?;
-        self.server.ended()?;
+        self.server.end()?;
         let text = fs::read_to_string(&self.output)?;
         fs::remove_file(&self.output)?;
         match self.tool {

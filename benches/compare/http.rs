@@ -45,7 +45,7 @@ pub(crate) async fn measure(
         Requests::Large => (1, options.bodies),
         _ => (options.connections, options.requests),
     };
-    let (used, took, mut times) = if requests == Requests::Http2 {
+    let (used, took, times) = if requests == Requests::Http2 {
         let load = http2_load::Load::connect(server.address()).await?;
         load.run(connections, connections * WARM_UP).await?;
         counted(server, load.run(connections, count)).await?
@@ -61,17 +61,20 @@ pub(crate) async fn measure(
         _ => (What::Cpu, each),
     }];
     if requests != Requests::Large {
-        let shares = [(What::Median, 0.5), (What::P99, 0.99), (What::P999, 0.999)];
-        for (what, share) in shares {
-            figures.extend(times.quantile(share).map(|time| (what, time)));
-        }
+        figures.extend(latencies(times));
         figures.push((What::Rate, count as f64 / took));
     }
     Ok((figures, Vec::new()))
 }
 
+pub(crate) fn latencies(mut times: Times) -> Vec<(What, f64)> {
+    let shares = [(What::Median, 0.5), (What::P99, 0.99), (What::P999, 0.999)];
+    let latency = |(what, share)| times.quantile(share).map(|time| (what, time));
+    shares.into_iter().filter_map(latency).collect()
+}
+
 /// Microseconds of the server's CPU time, and seconds of wall-clock time.
-async fn counted(
+pub(crate) async fn counted(
     server: &Server,
     load: impl Future<Output = io::Result<Times>>,
 ) -> io::Result<(f64, f64, Times)> {

@@ -5,8 +5,9 @@
 //! slow minute meets all of them. The generator (this process) and the API are counted for nobody.
 //!
 //! Read in this order: `row` (what is measured), `peer` (of whom), `http`, `events` and `idle` (how), `crowd` (what must arrive),
-//! `table` (what is printed), `report` (what becomes of it). `guard`, `soak` and `formats` are programs of their own.
+//! `table` (what is printed), `report` (what becomes of it). `guard`, `soak`, `formats` and `train` are programs of their own.
 
+mod answers;
 mod chart;
 mod conf;
 mod cores;
@@ -29,6 +30,7 @@ mod soak;
 mod socket;
 mod table;
 mod times;
+mod train;
 mod upstream;
 
 use std::io;
@@ -41,7 +43,7 @@ use tokio::time::Instant;
 use crate::cores::Cores;
 use crate::crowd::Fault;
 use crate::options::{Options, Role};
-use crate::peer::{Peer, Stage};
+use crate::peer::{Peer, Server, Stage};
 use crate::row::{Load, Row, What};
 use crate::table::Table;
 
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Some(Role::Soak { minutes, sockets, into }) => {
             alone(soak::run(&options, *minutes, *sockets, into))
         }
+        Some(Role::Train) => alone(train::run(&options)),
         Some(Role::Report { figures }) => report::run(figures),
         None => alone(compare(&options)),
     };
@@ -108,7 +111,6 @@ async fn rounds(options: &Options, cores: Option<&Cores>, table: &mut Table) {
         for (row, peers) in &rows {
             for index in 0..peers.len() {
                 let peer = peers[(index + round) % peers.len()];
-                let cores = if row.free { None } else { cores };
                 done += 1;
                 let minutes = began.elapsed().as_secs() / 60;
                 eprint!("{done}/{all}, {minutes} min: {row}, {peer}: ");
@@ -139,14 +141,25 @@ async fn measure(
     row: Row,
     peer: Peer,
 ) -> io::Result<Measured> {
+    if let Some(cores) = cores
+        && !(if row.free { cores.share() } else { cores.leave() })
+    {
+        return Err(io::Error::other("taskset failed"));
+    }
+    let cores = if row.free { None } else { cores };
     let upstream = peer::upstream()?;
     let workers = options.workers;
     let stage = Stage { upstream: upstream.address(), workers, cores, pogo: &options.pogo };
     let server = peer.start(row, &stage)?;
+    load(options, row, peer, &server).await
+}
+
+async fn load(options: &Options, row: Row, peer: Peer, server: &Server) -> io::Result<Measured> {
     match row.load {
-        Load::Requests(requests) => http::measure(options, requests, &server).await,
-        Load::Kept(count) => idle::connections(options, count, &server).await,
-        Load::Idle(count) => idle::sockets(options, count, peer.dialect(), &server).await,
-        Load::Events(shape) => events::measure(options, shape, peer, &server).await,
+        Load::Requests(requests) => http::measure(options, requests, server).await,
+        Load::Kept(count) => idle::connections(options, count, server).await,
+        Load::Idle(count) => idle::sockets(options, count, peer.dialect(), server).await,
+        Load::Events(shape) => events::measure(options, shape, peer, server).await,
+        Load::Answers => answers::measure(options, server).await,
     }
 }

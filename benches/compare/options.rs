@@ -8,8 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::row::{Load, Requests, Row, Shape};
 
 /// Who write at once where each write is for a few of many.
-const WRITERS: usize = 16;
-const BURST: usize = 20;
+pub(crate) const WRITERS: usize = 16;
 
 /// Compare the CPU time that Pogo takes with that of other servers.
 #[derive(Debug, Parser)]
@@ -116,6 +115,8 @@ pub(crate) enum Role {
         #[arg(long, value_name = "FOLDER", default_value = "docs")]
         into: PathBuf,
     },
+    /// Put on a Pogo that counts what it runs (`--pogo`) the load that it is to be built for; see `deploy/guided-build`.
+    Train,
     /// Print what a message weighs and costs in each format.
     Formats,
     /// Draw the plots and fill in the table of `docs/performance.md`, from the file of `--json`.
@@ -156,15 +157,13 @@ impl Options {
             Kind::Mixed => [WRITERS, 1]
                 .map(|writers| Row::new(Load::Events(Shape::mixed(largest, writers))))
                 .to_vec(),
-            Kind::Burst => {
-                let shape = Shape { burst: BURST, ..Shape::one_uri(smallest) };
-                vec![Row::new(Load::Events(shape))]
-            }
+            Kind::Burst => vec![Row::new(Load::Events(Shape::burst(smallest)))],
             Kind::Bindings => {
                 each(&self.bindings, |count| Load::Events(Shape::many_bindings(count)))
             }
             Kind::Workers => {
-                [Load::Requests(Requests::Get), Load::Events(Shape::one_uri(smallest))]
+                let events = Load::Events(Shape::one_uri(smallest));
+                [Load::Requests(Requests::Get), events, Load::Answers]
                     .map(|load| Row { load, free: true })
                     .to_vec()
             }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::conf::{self, Front};
 use crate::cores::Cores;
+use crate::cpu;
 use crate::row::{Load, Requests, Row};
 use crate::socket::Dialect;
 
@@ -96,7 +97,7 @@ impl Peer {
             Self::Pogo | Self::PogoTwo => {
                 let workers = if self == Self::PogoTwo { 2 } else { workers };
                 let program = Cores::command(cores, &pogo.to_string_lossy());
-                Server::pogo(program, &Front { workers, ..front }, "")
+                Server::pogo(program, &Front { workers, ..front }, &configuration(row.load))
             }
         }
     }
@@ -209,8 +210,12 @@ impl Server {
         Ok(self)
     }
 
-    /// Waits until it has ended by itself, for as long as it may take to start.
-    pub(crate) fn ended(&mut self) -> io::Result<()> {
+    /// Asks it to end, and waits until it has, for as long as it may take to start.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        // A tracer is not the one to be told; what pins it has become the server.
+        let pids = cpu::tree(self.pid())?;
+        let server = pids.last().map(ToString::to_string).unwrap_or_default();
+        Command::new("kill").args(["-TERM", &server]).status()?;
         let deadline = Instant::now() + START;
         while self.child.try_wait()?.is_none() {
             if Instant::now() > deadline {
@@ -238,6 +243,16 @@ impl Drop for Server {
         if let Some(directory) = &self.directory {
             fs::remove_dir_all(directory).ok();
         }
+    }
+}
+
+/// What Pogo is told beside its defaults.
+fn configuration(load: Load) -> String {
+    match load {
+        // As many as there are descriptors for, and a few that come and go.
+        Load::Idle(count) => format!("[limits]\nconnections = {}\n", count + 100),
+        Load::Answers => "[websocket]\ncompression = true\n".to_owned(),
+        Load::Requests(_) | Load::Kept(_) | Load::Events(_) => String::new(),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::peer::Peer;
 
 /// Sockets of each URI where there are many URIs.
 const MEMBERS: usize = 10;
+const BURST: usize = 20;
 
 /// Something that servers are made to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub(crate) enum Load {
     /// Sockets that are bound, and sent nothing.
     Idle(usize),
     Events(Shape),
+    /// A large state, again and again, to sockets that take it compressed.
+    Answers,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -86,6 +89,11 @@ impl Shape {
         Self { each: 1, sockets, uris: 1, burst: 1, writers: 1 }
     }
 
+    /// So many writes at once, to what all are bound to.
+    pub(crate) fn burst(sockets: usize) -> Self {
+        Self { burst: BURST, ..Self::one_uri(sockets) }
+    }
+
     /// About so many bindings in all, ten sockets to each URI and at most a hundred URIs to each socket.
     pub(crate) fn many_bindings(count: usize) -> Self {
         let each = (count / MEMBERS).clamp(1, 100);
@@ -140,6 +148,7 @@ impl Row {
             }
             // The others bind a socket to one thing.
             Load::Events(shape) if shape.each > 1 => vec![Peer::Pogo],
+            Load::Answers => vec![Peer::Pogo],
             Load::Events(_) | Load::Idle(_) => vec![Peer::Floor, Peer::Nchan, Peer::Pogo],
         }
     }
@@ -162,6 +171,7 @@ impl fmt::Display for Load {
                 write!(f, "{} events of 1 KB at once to {shape}", shape.burst)
             }
             Self::Events(shape) => write!(f, "event of 1 KB to {shape}"),
+            Self::Answers => f.write_str("answer of 170 KB, compressed"),
         }
     }
 }

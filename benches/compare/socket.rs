@@ -26,6 +26,7 @@ pub(crate) enum Received {
     /// Any other text, such as the answer to a bind.
     Text(String),
     Ping(Vec<u8>),
+    Compressed,
     Other,
 }
 
@@ -57,21 +58,11 @@ impl Socket {
         items: Range<usize>,
         dialect: Dialect,
     ) -> io::Result<Self> {
-        let mut stream = connect(server, index).await?;
-        let key = generate_key();
         let path = match dialect {
             Dialect::Bind => "/".to_owned(),
             Dialect::Path => uri(items.start),
         };
-        let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
-        );
-        write(&stream, head.as_bytes()).await?;
-        let status = response(&mut stream, &mut [0; 1024]).await?;
-        if status != 101 {
-            return Err(io::Error::other(format!("the handshake was answered {status}")));
-        }
-        let mut socket = Self { stream, partial: Vec::new() };
+        let mut socket = Self::open(server, index, &path, "").await?;
         if dialect == Dialect::Bind {
             for item in items {
                 socket.call("bind", &uri(item)).await?;
@@ -80,10 +71,34 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Sends a request of the protocol and waits until it is answered `ok`; events before the answer are lost.
-    pub(crate) async fn call(&mut self, event: &str, uri: &str) -> io::Result<()> {
+    /// Connects client number `index` and opens a socket, with more `fields` in the handshake.
+    pub(crate) async fn open(
+        server: SocketAddr,
+        index: usize,
+        path: &str,
+        fields: &str,
+    ) -> io::Result<Self> {
+        let mut stream = connect(server, index).await?;
+        let key = generate_key();
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{fields}\r\n"
+        );
+        write(&stream, head.as_bytes()).await?;
+        match response(&mut stream, &mut [0; 1024]).await? {
+            101 => Ok(Self { stream, partial: Vec::new() }),
+            status => Err(io::Error::other(format!("the handshake was answered {status}"))),
+        }
+    }
+
+    /// Sends a request of the protocol.
+    pub(crate) async fn ask(&self, event: &str, uri: &str) -> io::Result<()> {
         let request = format!("{{\"id\":1,\"event\":\"{event}\",\"uri\":\"{uri}\"}}");
-        self.send(Frame::message(request, OpCode::Data(Data::Text), true)).await?;
+        self.send(Frame::message(request, OpCode::Data(Data::Text), true)).await
+    }
+
+    /// The same, and waits until it is answered `ok`; events before the answer are lost.
+    pub(crate) async fn call(&mut self, event: &str, uri: &str) -> io::Result<()> {
+        self.ask(event, uri).await?;
         let mut answer = None;
         while answer.is_none() {
             self.readable().await?;
@@ -190,6 +205,7 @@ fn frames(bytes: &[u8], each: &mut impl FnMut(Received)) -> io::Result<usize> {
 fn meaning(header: &FrameHeader, payload: &[u8]) -> Received {
     match header.opcode {
         OpCode::Control(Control::Ping) => Received::Ping(payload.to_vec()),
+        OpCode::Data(_) if header.rsv1 => Received::Compressed,
         OpCode::Data(Data::Text) => match (after(b"/items/", payload), after(b"\"seq\":", payload))
         {
             (Some(item), Some(number)) => Received::Update(item as usize, number),

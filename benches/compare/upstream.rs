@@ -14,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 const ITEMS: usize = 20_000;
 /// A GET of a path that begins so is answered with a body of this size.
 pub(crate) const LARGE: (&str, usize) = ("/large", 10_000_000);
+/// A GET of this path is answered with a list of so many items.
+pub(crate) const LIST: (&str, usize) = ("/list", 1000);
 
 /// Whole answers, by path.
 type Answers = Rc<RefCell<HashMap<String, Bytes>>>;
@@ -27,6 +29,7 @@ pub(crate) fn run() -> io::Result<()> {
         let answers = Answers::default();
         let large = ok(&vec![b'x'; LARGE.1]);
         answers.borrow_mut().insert(LARGE.0.to_owned(), large);
+        answers.borrow_mut().insert(LIST.0.to_owned(), ok(list(LIST.1).as_bytes()));
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
@@ -56,6 +59,21 @@ pub(crate) fn end_with_parent() {
 pub(crate) fn item(number: u64) -> String {
     let head = format!("{{\"seq\":{number},\"text\":\"");
     format!("{head}{}\"}}", "x".repeat(1024 - head.len() - 2))
+}
+
+/// A JSON array of items of 170 bytes, no two of them alike.
+fn list(count: usize) -> String {
+    let items = (0..count).map(|number| {
+        let price = number * 7919 % 10_007;
+        format!(
+            "{{\"id\":{number},\"title\":\"Item number {number}\",\"done\":{},\"price\":{price}.5,\"owner\":\"user-{}\",\"tags\":[\"red\",\"large\"],\"changed\":\"2026-11-{:02}T10:{:02}:00Z\",\"links\":[\"/items/{number}\"]}}",
+            number % 3 == 0,
+            price % 97,
+            price % 28 + 1,
+            price % 60,
+        )
+    });
+    format!("[{}]", items.collect::<Vec<_>>().join(","))
 }
 
 async fn connection(mut stream: TcpStream, answers: &Answers) -> io::Result<()> {
