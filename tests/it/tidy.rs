@@ -135,12 +135,24 @@ fn every_link_of_the_documents_leads_somewhere() {
         for link in read(page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let is_code = link.contains(|c: char| c.is_whitespace() || c == '"');
             if !link.starts_with("http") && !is_code {
-                assert!(folder.join(link).exists(), "{page}: {link}");
+                let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+                let file = if file.is_empty() { root().join(page) } else { folder.join(file) };
+                assert!(file.exists(), "{page}: {link}");
+                assert!(heading.is_empty() || has_heading(&file, heading), "{page}: {link}");
                 links += 1;
             }
         }
     }
     assert!(links > 15, "only {links} links");
+}
+
+/// Whether a page has a heading that is linked to so, such as `the-guided-build`.
+fn has_heading(page: &Path, slug: &str) -> bool {
+    let text = std::fs::read_to_string(page).unwrap();
+    text.lines().filter(|line| line.starts_with('#')).any(|line| {
+        let words = line.trim_start_matches('#').trim().to_lowercase();
+        words.replace(' ', "-") == slug
+    })
 }
 
 #[test]
