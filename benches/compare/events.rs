@@ -49,10 +49,12 @@ pub(crate) async fn measure(
     let mut writer = Writer::connect(server.address(), dialect).await?;
     let (_, mut unwatched) = write_unwatched(server, &mut writer).await?;
 
-    let memory = cpu::memory(server.pid())?;
+    let (memory, before) = (cpu::memory(server.pid())?, cpu::nanoseconds(server.pid())?);
     let crowd = Rc::new(Crowd::gather(server.address(), shape, dialect, OPENING).await?);
+    let used = (cpu::nanoseconds(server.pid())? - before) as f64 / 1e3;
     sleep(REST).await;
     if shape.each > 1 {
+        figures.push((What::Bind, used / shape.bindings() as f64));
         let grown = cpu::memory(server.pid())?.saturating_sub(memory);
         let (untouching, _) = write_unwatched(server, &mut writer).await?;
         figures.push((What::Memory, grown as f64 / shape.bindings() as f64));
@@ -90,7 +92,15 @@ pub(crate) async fn measure(
     } else {
         figures.push((What::Rate, count as f64 / took));
     }
-    Ok((figures, crowd.faults()))
+    let faults = crowd.faults();
+    if shape.each > 1 {
+        let before = cpu::nanoseconds(server.pid())?;
+        drop(crowd);
+        sleep(REST).await;
+        let used = (cpu::nanoseconds(server.pid())? - before) as f64 / 1e3;
+        figures.push((What::Release, used / shape.bindings() as f64));
+    }
+    Ok((figures, faults))
 }
 
 pub(crate) fn enough_files(sockets: usize) -> io::Result<()> {

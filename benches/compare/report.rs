@@ -132,11 +132,17 @@ fn growth(table: &Table) -> Option<String> {
         points.sort_by(|one, other| one.0.total_cmp(&other.0));
         points
     };
-    let (touching, untouching) = (points(What::Cpu), points(What::Untouching));
     let series = [
-        Series { label: "a write to no view".to_owned(), colour: SECOND, points: untouching },
-        Series { label: "a delivery of ten".to_owned(), colour: OURS, points: touching },
+        ("a write to no view", SECOND, What::Untouching),
+        ("a delivery of ten", OURS, What::Cpu),
+        ("to bind", FLOOR, What::Bind),
+        ("to let go", OTHER, What::Release),
     ];
+    let series = series.map(|(label, colour, what)| Series {
+        label: label.to_owned(),
+        colour,
+        points: points(what),
+    });
     (series[0].points.len() > 1).then(|| {
         chart::lines(
             "What the number of bindings does",

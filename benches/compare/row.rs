@@ -72,8 +72,10 @@ pub(crate) enum What {
     WatchedAnswer,
     /// Microseconds of CPU time for a write that no view can have been touched by.
     Untouching,
-    /// Microseconds of CPU time to connect and bind.
+    /// Microseconds of CPU time to connect and bind; where a socket has many bindings, of each.
     Bind,
+    /// Microseconds of CPU time, of each binding, when the sockets close.
+    Release,
     /// Bytes of a connection, a socket or a binding.
     Memory,
     /// Milliseconds of CPU time in a second of nothing.
@@ -217,6 +219,7 @@ impl fmt::Display for What {
             Self::WatchedAnswer => "write answered, p50, µs",
             Self::Untouching => "write that touches no view, CPU, µs",
             Self::Bind => "connect and bind, CPU, µs",
+            Self::Release => "close, CPU, µs",
             Self::Memory => "bytes each",
             Self::IdleCpu => "CPU, ms/s",
             Self::Wakes => "wakes/s of a worker",
